@@ -1,0 +1,35 @@
+#!/bin/bash
+set -euo pipefail
+
+case "$blas_impl" in
+    mkl)      blas=mkl-sdl ;;
+    openblas) blas=openblas ;;
+esac
+
+# a cross build must not see the build machine's libraries
+export PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig
+
+# a missing BLAS is an error, not a slow numpy; numpy's own warnings (80 MB of
+# them with gcc 12) say nothing about our patch
+setup_args=(-Dblas="$blas" -Dlapack="$blas" -Dallow-noblas=false -Dwarning_level=0)
+
+if [[ $build_platform != "$host_platform" ]]; then
+    # the format of long double cannot be probed when cross-compiling
+    case "$host_platform" in
+        linux-aarch64) format=IEEE_QUAD_LE ;;
+        osx-arm64)     format=IEEE_DOUBLE_LE ;;
+    esac
+    printf "[properties]\nlongdouble_format = '%s'\n" "$format" > "$SRC_DIR/longdouble.ini"
+    setup_args+=(--cross-file="$SRC_DIR/longdouble.ini")
+fi
+
+# conda-forge's compilers put their own arguments for Meson here
+read -ra meson_args <<< "${MESON_ARGS:-}"
+
+mkdir builddir
+$PYTHON -m build --wheel --no-isolation --skip-dependency-check \
+    -Cbuilddir=builddir -Ccompile-args=-j"$CPU_COUNT" \
+    "${meson_args[@]/#/-Csetup-args=}" "${setup_args[@]/#/-Csetup-args=}" \
+    || { cat builddir/meson-logs/meson-log.txt; exit 1; }
+
+$PYTHON -m pip install --no-deps --no-build-isolation -vv dist/numpy*.whl

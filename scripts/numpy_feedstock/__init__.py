@@ -1,0 +1,1 @@
+"""The feedstock's command line: one module per verb, over a few nouns."""

@@ -1,0 +1,79 @@
+"""Artefacts: finished packages and the record of how they were built and tested."""
+
+import dataclasses
+import hashlib
+import json
+
+from rattler_build import Package
+
+from . import paths
+
+
+@dataclasses.dataclass
+class Record:
+    """What `build` knows of an artefact; kept as JSON beside it."""
+
+    artefact: str  # file name
+    sha256: str
+    size: int  # bytes
+    blas: str
+    glibc_floor: str  # as its dependencies say, "2.28"
+    inputs: str  # digest of everything that the build depends on
+    label: str  # of numpy's own tests: "fast" or "full"
+    tests: dict  # name of the test: passed or not
+    build_minutes: float
+    test_minutes: float
+    cache_hits: int
+    cache_misses: int
+
+    @property
+    def passed(self):
+        return bool(self.tests) and all(self.tests.values())
+
+    def write(self, path):
+        """Beside the package at ``path``, which need not be there yet."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _beside(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+def read_record(path):
+    """The Record beside a package, or None when it is missing or is not about these bytes."""
+    try:
+        record = Record(**json.loads(_beside(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if path.exists() and record.sha256 == sha256(path) else None
+
+
+def _beside(path):
+    return path.with_name(path.name.removesuffix(".conda") + ".tests.json")
+
+
+def sha256(path):
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def glibc_floor(path):
+    """The oldest glibc that a package's dependencies admit, "2.28"; "none" without one."""
+    floors = [spec.split(">=")[1].split(",")[0] for spec in Package.from_file(path).depends if spec.startswith("__glibc >=")]
+    return max(floors, key=lambda version: tuple(map(int, version.split("."))), default="none")
+
+
+# what gives a test of the recipe its short name
+_TEST_MARKS = {"numpy's own tests": "numpy.test(", "repro": "repro.py", "blas": "show_config", "f2py": "f2py -h", "imports": '"imports"'}
+
+
+def test_names(path):
+    """A short name for each test of the package's test section, in order."""
+    texts = [json.dumps(test.to_dict()) for test in Package.from_file(path).tests]
+    return [next((name for name, mark in _TEST_MARKS.items() if mark in text), f"test {i}") for i, text in enumerate(texts)]
+
+
+def inputs_digest(*extra):
+    """One digest of the recipe's folder, the build config and what else is given."""
+    digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
+    files = [paths.BUILD_CONFIG, *sorted(p for p in paths.RECIPE.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)]
+    for path in files:
+        digest.update(str(path.relative_to(paths.ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

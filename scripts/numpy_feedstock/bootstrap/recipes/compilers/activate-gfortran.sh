@@ -1,0 +1,3 @@
+if command -v gfortran > /dev/null; then
+    export FC=gfortran
+fi

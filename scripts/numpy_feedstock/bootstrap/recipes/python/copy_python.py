@@ -1,0 +1,108 @@
+"""Copy the interpreter that runs this script, relocatable, into a prefix.
+
+usage: python -I copy_python.py PREFIX
+
+Left out: site-packages (each wheel becomes a package of its own), the test
+suite, IDLE, bytecode and static libraries. What names the old prefix in text
+is rewritten to the new one, which the package builder then makes relocatable.
+Knows two layouts: CPython's own (pyenv, source builds) and Debian's.
+"""
+
+import os
+import re
+import shutil
+import site
+import sys
+import sysconfig
+from pathlib import Path
+
+MINOR = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+LEFT_OUT = shutil.ignore_patterns(
+    "site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib",
+    "turtledemo", "*.a", "*.o", "sitecustomize.py", "EXTERNALLY-MANAGED",
+)
+# Debian keeps what pip installs apart from its own packages; here there is
+# nothing to keep apart. sysconfig is told in its text; site is frozen into the
+# interpreter, so that it takes a sitecustomize.
+DEBIAN_SCHEME = ("prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'")
+DEBIAN_SITE = f"""\
+import os, site, sys
+site.addsitedir(os.path.join(sys.prefix, "lib", "{MINOR}", "site-packages"))
+"""
+
+
+def copy_files(prefix):
+    """Programs, standard library, headers and the shared library."""
+    bin_dir = prefix / "bin"
+    bin_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(os.path.realpath(sys.executable), bin_dir / MINOR)
+    for link in ("python", "python3"):
+        (bin_dir / link).symlink_to(MINOR)
+    shutil.copytree(sysconfig.get_path("stdlib"), prefix / "lib" / MINOR, ignore=LEFT_OUT)
+    (prefix / "lib" / MINOR / "site-packages").mkdir()
+
+    include = Path(sysconfig.get_path("include"))
+    shutil.copytree(include, prefix / "include" / MINOR, ignore=LEFT_OUT)
+    multiarch = include.parent / (sysconfig.get_config_var("MULTIARCH") or "none") / MINOR
+    if multiarch.is_dir():  # Debian keeps the real pyconfig.h there
+        shutil.copytree(multiarch, prefix / "include" / multiarch.parent.name / MINOR)
+
+    if sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        library = sysconfig.get_config_var("INSTSONAME")
+        found = Path(sysconfig.get_config_var("LIBDIR")) / library
+        if not found.exists():  # Debian's LIBDIR leaves the multiarch folder out
+            found = found.parent / (sysconfig.get_config_var("MULTIARCH") or "") / library
+        if found.exists():
+            shutil.copy2(found, prefix / "lib" / library)
+            (prefix / "lib" / sysconfig.get_config_var("LDLIBRARY")).symlink_to(library)
+
+
+def write_pkg_config(prefix):
+    """python3.pc and its kin, new: the original may stand in any folder."""
+    folder = prefix / "lib" / "pkgconfig"
+    folder.mkdir(parents=True)
+    version = MINOR.removeprefix("python")
+    for suffix, libs in (("", ""), ("-embed", f"-L${{prefix}}/lib -l{MINOR}")):
+        text = (
+            f"prefix={prefix}\n\nName: Python\nDescription: Build a C extension for Python\n"
+            f"Version: {version}\nLibs: {libs}\nCflags: -I${{prefix}}/include/{MINOR}\n"
+        )
+        for stem in (f"python-{version}", "python3"):
+            (folder / f"{stem}{suffix}.pc").write_text(text)
+
+
+def rewrite_build_variables(prefix):
+    """sysconfig's variables: the new prefix, and no linker flag of the old one."""
+    old = re.escape(sys.base_prefix)
+    for path in (prefix / "lib" / MINOR).glob("_sysconfigdata_*.py"):
+        if path.is_symlink():
+            continue
+        text = path.read_text()
+        # a search path of the copied machine must not end up in what is built
+        text = re.sub(rf"-(?:L|Wl,-rpath,|Wl,-rpath=){old}/lib(?![\w-])\S*?(?=[\s'])", "", text)
+        text = re.sub(rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|['\s])", str(prefix), text)
+        path.write_text(text)
+    for path in (prefix / "lib" / MINOR).glob("config-*/Makefile"):
+        path.write_text(re.sub(rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|\s)", str(prefix), path.read_text()))
+
+
+def undo_debian_layout(prefix):
+    if not any("dist-packages" in path for path in site.getsitepackages()):
+        return
+    library = prefix / "lib" / MINOR
+    (library / "sitecustomize.py").write_text(DEBIAN_SITE)
+    for path in (library / "sysconfig.py", library / "sysconfig" / "__init__.py"):
+        if path.exists():
+            path.write_text(path.read_text().replace(*DEBIAN_SCHEME))
+
+
+def main():
+    prefix = Path(sys.argv[1])
+    copy_files(prefix)
+    write_pkg_config(prefix)
+    rewrite_build_variables(prefix)
+    undo_debian_layout(prefix)
+
+
+if __name__ == "__main__":
+    main()

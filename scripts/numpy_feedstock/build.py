@@ -1,0 +1,202 @@
+"""build: the patched packages, built, tested, and put into a channel."""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+
+from . import artefact, bootstrap, builder, channel, child, compiler_cache, paths, sdist, variant
+from .errors import FeedstockError, UsageError
+from .progress import Progress
+
+EPILOG = """\
+examples:
+  feedstock build                                  2.3.5, this Python, MKL and OpenBLAS
+  feedstock build --numpy 2.4.4 --blas mkl         one variant
+  feedstock build --python 3.12 --tests full       numpy's slow tests too
+  feedstock build --channel conda-forge            never the bootstrap channel
+  feedstock build --dry-run --json                 what would be built, for a script
+"""
+# a build folder, its environments and the packages unpacked for them
+_DISK_NEEDED = 6 << 30
+
+
+def configure_parser(subparsers):
+    parser = subparsers.add_parser(
+        "build", help="build and test the packages", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--numpy", action="append", metavar="RELEASE", help="numpy release, repeatable (default: 2.3.5)")
+    parser.add_argument("--python", action="append", metavar="MINOR", help="Python, repeatable (default: the running one)")
+    parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
+    parser.add_argument("--output", type=Path, default=paths.ROOT / "output", metavar="DIR", help="channel they go to (default: output)")
+    parser.add_argument("--channel", action="append", metavar="CHANNEL", help=(
+        "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
+        "(default): the configured channels or conda-forge where reachable, else bootstrap"))
+    parser.add_argument("--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)")
+    parser.add_argument("--tests", choices=("fast", "full"), default="fast", help="label of numpy's own tests (default: fast)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be built, change nothing")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args):
+    """Run the verb; exit code 0. Raises FeedstockError."""
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
+    pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    platform = channel.this_platform()
+    flavours = args.blas or sorted({v.blas for v in variant.load(platform)})
+    wanted = variant.select(args.numpy or ["2.3.5"], pythons, flavours, platform)
+    output = args.output.absolute()
+    if args.dry_run:
+        names = channel_names(args.channel)
+        plan = [
+            {"variant": str(v), "artefact": v.filename, "from": names, "there": (output / v.platform / v.filename).exists()}
+            for v in wanted
+        ]
+        print(json.dumps(plan, indent=1) if args.json else tabulate(plan, headers="keys"))
+        return 0
+
+    channel.check_writable(output)
+    _check_disk()
+    names = channel_names(args.channel)
+    with _alone(), Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        # what rattler-build takes from the environment
+        os.environ.update(CPU_COUNT=str(args.jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE))
+        try:
+            rows = [build_one(v, names, output, args.tests, progress) for v in wanted]
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise FeedstockError(f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE) from None
+            raise
+    report(rows, output, args.json)
+    return 0
+
+
+def channel_names(asked):
+    """The channels to build from: names, or ["bootstrap"]."""
+    if asked == ["bootstrap"]:
+        return asked
+    if asked and asked != ["auto"]:
+        for name in asked:
+            if not channel.reachable(name):
+                raise UsageError(f"the channel does not answer: {name}", remedy="correct --channel, or leave it out")
+        return asked
+    names = channel.configured()
+    return names if all(channel.reachable(name) for name in names) else ["bootstrap"]
+
+
+def build_one(wanted, names, output, label, progress):
+    """Build, test and add one variant, unless it is there already; (Record, whether it was built)."""
+    progress.subject = str(wanted)
+    cache = compiler_cache.program()
+    if names == ["bootstrap"]:
+        names = [str(bootstrap.ensure(wanted.python, cache, progress.step))]
+    channels = [channel.url(name) for name in names]
+    inputs = artefact.inputs_digest(wanted.filename, channels, bootstrap.made_from(names))
+
+    finished = output / wanted.platform / wanted.filename
+    record = artefact.read_record(finished)
+    if record and record.inputs == inputs and record.passed and label in ("fast", record.label):
+        progress.step("nothing changed since it was built and tested: nothing to do")
+        return record, False
+
+    sdist.provide(wanted.source_url, wanted.version, wanted.sha256, paths.WORK, progress.step)
+    started = time.monotonic()
+    log = new_log(wanted, "build")
+    progress.step(f"building; log: {log}")
+    with compiler_cache.serve(progress.step) as counts:
+        package = child.run(builder.build_variant, wanted, channels, paths.WORK, log=log, on_line=progress.working)
+        hits, misses = counts()
+    built = time.monotonic()
+
+    tests = run_tests(package, channels, label, wanted, progress)
+    record = artefact.Record(
+        artefact=package.name, sha256=artefact.sha256(package), size=package.stat().st_size, blas=wanted.blas,
+        glibc_floor=artefact.glibc_floor(package), inputs=inputs, label=label, tests=tests,
+        build_minutes=round((built - started) / 60, 1), test_minutes=round((time.monotonic() - built) / 60, 1),
+        cache_hits=hits, cache_misses=misses,
+    )
+    if not record.passed:
+        red = ", ".join(name for name, passed in tests.items() if not passed)
+        raise FeedstockError(f"{wanted}: built, but failed its tests: {red}; not put into {output}", package=package, logs=paths.LOGS)
+    # the record first: a package that is there has been tested, and can prove it
+    record.write(finished)
+    channel.add(package, output, wanted.platform)
+    return record, True
+
+
+def run_tests(package, channels, label, wanted, progress):
+    """Every test of the package's test section, also after one that failed; {name: passed}."""
+    os.environ["NUMPY_TEST_LABEL"] = label
+    results = {}
+    for index, name in enumerate(artefact.test_names(package)):
+        log = new_log(wanted, f"test-{index}")
+        progress.step(f"testing: {name}; log: {log}")
+        passed, output = child.run(builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working)
+        results[name] = passed
+        if not passed:
+            progress.step(f"FAILED: {name}\n{output}")
+    return results
+
+
+def new_log(wanted, what):
+    """An empty log file of its own for each step."""
+    log = paths.LOGS / f"{wanted.filename.removesuffix('.conda')}-{what}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    return log
+
+
+def report(rows, output, as_json):
+    """The closing table, or JSON."""
+    if as_json:
+        print(json.dumps([{**vars(record), "built": built} for record, built in rows], indent=1))
+        return
+    table = [
+        {
+            "artefact": record.artefact,
+            "MB": f"{record.size / 1e6:.1f}",
+            "blas": record.blas,
+            "glibc": f">={record.glibc_floor}",
+            "tests": f"{sum(record.tests.values())}/{len(record.tests)} {record.label}",
+            "build min": record.build_minutes,
+            "test min": record.test_minutes,
+            "cache hits": f"{record.cache_hits}/{record.cache_hits + record.cache_misses}",
+            "": "built" if built else "up to date",
+        }
+        for record, built in rows
+    ]
+    print(tabulate(table, headers="keys"))
+    print(f"\nchannel: {output}")
+    for record, _ in rows:  # as `sha256sum --check` reads it
+        print(f"{record.sha256}  {record.artefact}")
+
+
+@contextlib.contextmanager
+def _alone():
+    """One build at a time: two would write into the same build folder."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with open(paths.BUILD / "lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FeedstockError(f"another build is running in {paths.BUILD}", remedy="wait for it, or use a second clone") from None
+        yield
+
+
+def _check_disk():
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(paths.BUILD).free
+    if free < _DISK_NEEDED:
+        expected, found = (f"{size / (1 << 30):.1f} GB" for size in (_DISK_NEEDED, free))
+        raise FeedstockError(f"too little disk space in {paths.BUILD}", expected=expected, found=found, remedy=channel.FREE_SPACE)

@@ -1,0 +1,95 @@
+"""The build verb on real builds: done twice, gone wrong, interrupted."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import OUTPUT, build
+from numpy_feedstock import artefact, paths
+
+pytestmark = pytest.mark.packages
+
+
+def test_built_again_with_nothing_changed_nothing_is_built(artefacts):
+    before = {path: path.stat().st_mtime_ns for path in artefacts.values()}
+    result = build("--json", capture_output=True, text=True, check=True)
+    assert [row["built"] for row in json.loads(result.stdout)] == [False, False]
+    assert "nothing changed" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_package_whose_bytes_changed_is_not_trusted(artefacts, tmp_path):
+    copy = tmp_path / artefacts["mkl"].name
+    shutil.copy(artefacts["mkl"], copy)
+    record = artefacts["mkl"].with_name(artefacts["mkl"].name.removesuffix(".conda") + ".tests.json")
+    shutil.copy(record, tmp_path)
+    assert artefact.read_record(copy) is not None
+    with copy.open("ab") as stream:
+        stream.write(b"x")
+    assert artefact.read_record(copy) is None
+
+
+@pytest.fixture
+def checkout(artefacts, tmp_path):
+    """A copy of the tree that shares build/ with this one and may be broken."""
+    tree = tmp_path / "tree"
+    ignore = shutil.ignore_patterns(".git", "build", "output", "__pycache__")
+    shutil.copytree(paths.ROOT, tree, symlinks=True, ignore=ignore)
+    (tree / "build").symlink_to(paths.BUILD)
+    return tree
+
+
+def run(tree, *args, **options):
+    command = [sys.executable, "-m", "numpy_feedstock", "build", "--channel", "bootstrap", "--blas", "openblas", *args]
+    return subprocess.Popen(
+        command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "scripts")}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )
+
+
+def test_a_patch_that_does_not_apply_is_named_with_its_hunk(checkout):
+    (patch,) = (checkout / "recipe/patches").glob("*.patch")
+    patch.write_text(patch.read_text().replace("-        with errstate(all='raise'):", "-        with errstate(all='ignore'):"))
+    process = run(checkout)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert patch.name in errors and "hunk" in errors.lower()
+    assert not list((checkout / "output").rglob("*.conda"))
+
+
+def test_a_wrong_sha256_is_named_with_what_was_found(checkout):
+    config = checkout / "conda_build_config.yaml"
+    config.write_text(config.read_text().replace("784db1dc", "00000000"))
+    process = run(checkout)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "numpy-2.3.5.tar.gz" in errors and "expected: 00000000" in errors and "found:    784db1dc" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
+    script = checkout / "recipe/build.sh"
+    script.write_text(script.read_text() + "# changed, so that it is built again\n")
+    process = run(checkout)
+    while "building; log" not in (line := process.stderr.readline()):
+        assert line, "it ended before it built anything"
+    time.sleep(15)  # into the configuration or the compilation
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in errors
+    assert not list((checkout / "output").rglob("*.conda"))
+    running = subprocess.run(["pgrep", "-f", str(paths.WORK / "bld")], capture_output=True, text=True).stdout
+    assert not running, f"still running: {running}"
+
+
+def test_the_output_channel_holds_whole_files_only(artefacts):
+    assert not list(OUTPUT.rglob("*.partial"))
+    index = json.loads((OUTPUT / "linux-64" / "repodata.json").read_text())
+    assert {path.name for path in artefacts.values()} <= set(index["packages.conda"])

@@ -1,0 +1,50 @@
+"""The README's commands, as it has them, run or, where conda would be needed, answered by the same solver and renderer."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+from conftest import environment, solve
+from numpy_feedstock import paths, variant
+
+pytestmark = pytest.mark.packages
+
+BLOCKS = re.findall(r"^```console\n(.*?)^```", (paths.ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+# run by CI and by the fixtures, to the letter
+RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
+RUN_HERE = [
+    "python tests/repro/repro.py",
+    "./scripts/feedstock build --numpy 2.4.4 --blas mkl --dry-run",
+    "./scripts/feedstock build --help",
+]
+# conda is on no package index that CI reaches
+NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda create ", "conda build "))]
+HERE_DOCUMENT = "cat > one.yaml <<EOF"
+
+
+def test_every_command_of_the_readme_is_accounted_for():
+    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *RUN_HERE, *NEED_CONDA, HERE_DOCUMENT}
+    assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("command", RUN_HERE)
+def test_it_runs(command, prefixes):
+    done = subprocess.run(command, shell=True, cwd=paths.ROOT, env=environment(prefixes["mkl"]), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in NEED_CONDA if command.startswith("conda create")])
+def test_the_specs_to_install_pick_our_mkl_build(command, channels):
+    specs = [word for word in shlex.split(command) if "=" in word]
+    assert solve(channels, specs)["numpy"].startswith("mkl_py")
+
+
+def test_the_narrowed_conda_build_is_one_variant():
+    (block,) = (block for block in BLOCKS if HERE_DOCUMENT in block)
+    text = block.split("<<EOF\n")[1].split("\nEOF")[0]
+    (rendered,) = variant.render("linux-64", yaml.safe_load(text))
+    assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")

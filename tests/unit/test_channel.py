@@ -1,0 +1,57 @@
+"""The output channel: a package is in it whole, or not at all."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from numpy_feedstock import builder, channel, child
+from numpy_feedstock.errors import FeedstockError, UsageError
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A small real package with 3 MB that do not compress."""
+    folder = tmp_path_factory.mktemp("made")
+    recipe = {
+        "package": {"name": "ballast", "version": "1"},
+        "build": {"script": ["mkdir -p $PREFIX", "head -c 3000000 /dev/urandom > $PREFIX/ballast"]},
+    }
+    child.run(builder.build_recipe, recipe, str(folder), {}, log=folder / "log")
+    (made,) = folder.glob("linux-64/*.conda")
+    return made
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_package_is_added_readable_and_indexed(package, tmp_path):
+    added = channel.add(package, tmp_path, "linux-64")
+    assert added.read_bytes() == package.read_bytes()
+    assert oct(added.stat().st_mode & 0o777) == "0o644"
+    assert package.name in (tmp_path / "linux-64" / "repodata.json").read_text()
+
+
+def test_on_a_full_disk_nothing_is_half_written(package, small_disk):
+    with pytest.raises(FeedstockError, match="ballast.*could not be written: No space left on device\n  remedy: free some space"):
+        channel.add(package, small_disk, "linux-64")
+    assert not [path for path in small_disk.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_cannot_be_written():
+    with pytest.raises(UsageError, match="cannot be written: /dev/null/x\n  found:  Not a directory\n  remedy"):
+        channel.check_writable(Path("/dev/null/x"))
+
+
+def test_a_folder_is_a_channel_and_so_is_a_name(tmp_path):
+    assert channel.url(tmp_path) == tmp_path.as_uri() + "/"
+    assert channel.url("conda-forge").endswith("/conda-forge/")
+    assert not channel.reachable(tmp_path)
+    assert not channel.reachable("http://127.0.0.1:9/nowhere")

@@ -1,0 +1,59 @@
+"""The command line, as a person meets it: a fresh process each time."""
+
+import fcntl
+import json
+import subprocess
+import sys
+
+import pytest
+
+from numpy_feedstock import paths
+
+
+def feedstock(*args):
+    """Run the entry point; the finished process."""
+    return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("verb", [[], ["build"], ["test"]])
+def test_help_has_examples(verb):
+    result = feedstock(*verb, "--help")
+    assert result.returncode == 0
+    assert "usage: feedstock" in result.stdout
+    assert not verb or "examples:\n  feedstock" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["build", "--numpy", "2.3.4"], "unknown numpy release: 2.3.4\n  known: 2.3.5, 2.4.0,"),
+        (["build", "--python", "3.9"], "unknown python: 3.9\n  known: 3.11, 3.12, 3.13, 3.14"),
+        (["build", "--blas", "atlas"], "unknown blas: atlas\n  known: mkl, openblas"),
+        (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
+        (["build", "--output", "/dev/null/channel"], "the output folder cannot be written: /dev/null/channel"),
+        (["build", "--channel", "http://127.0.0.1:9/nowhere"], "the channel does not answer: http://127.0.0.1:9/nowhere"),
+        (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["bulid"], "invalid choice: 'bulid'"),
+    ],
+)
+def test_wrong_use_is_exit_2_and_says_what_was_expected(args, message):
+    result = feedstock(*args)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_dry_run_changes_nothing(tmp_path):
+    output = tmp_path / "output"
+    result = feedstock("build", "--channel", "bootstrap", "--numpy", "2.4.4", "--blas", "mkl", "--output", output, "--dry-run", "--json")
+    (plan,) = json.loads(result.stdout)
+    assert plan["artefact"].startswith("numpy-2.4.4-mkl_py3")
+    assert not output.exists()
+
+
+def test_two_builds_at_once_would_share_a_folder_so_the_second_is_refused():
+    paths.BUILD.mkdir(exist_ok=True)
+    with open(paths.BUILD / "lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        result = feedstock("build", "--channel", "bootstrap")
+    assert result.returncode == 1
+    assert f"another build is running in {paths.BUILD}\n  remedy:" in result.stderr

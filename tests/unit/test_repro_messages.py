@@ -1,0 +1,264 @@
+"""The repro's own behaviour: what it says of wrong use, of a hang, of a crash; on fakes, without numpy."""
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipe" / "repro"))
+sys.dont_write_bytecode = True  # the recipe's folder is packaged with all that lies in it
+
+import stacks
+
+import repro
+
+# Recorded with gdb 13.1: glibc 2.36, MKL 2025.3.1, generic kernels. Frames left out, folders cut.
+HANG = """\
+Thread 2 (Thread 0x7f93c9afd740 (LWP 13552) "openmp_worker"):
+#0  futex_wait (private=..., expected=..., futex_word=...) at ../sysdeps/nptl/futex-internal.h:146
+#1  __GI___lll_lock_wait (futex=..., private=...) at ./nptl/lowlevellock.c:49
+#2  0x00007f93d78524da in lll_mutex_lock_optimized (mutex=...) at ./nptl/pthread_mutex_lock.c:48
+#3  ___pthread_mutex_lock (mutex=...) at ./nptl/pthread_mutex_lock.c:128
+#4  0x00007f93d784b626 in dlsym_implementation (dl_caller=..., name=..., handle=...) at ./dlfcn/dlsym.c:52
+#5  ___dlsym (handle=..., name=...) at ./dlfcn/dlsym.c:68
+#6  0x00007f93d100cac7 in mkl_serv_load_lapack_fun () from libmkl_core.so.2
+#9  0x00007f93d094fdc9 in __kmp_invoke_microtask () from libiomp5.so
+#12 0x00007f93d0951322 in __kmp_launch_worker (thr=...) at ../../src/z_Linux_util.cpp:743
+#14 0x00007f93d78cf8ec in clone3 () at ../sysdeps/unix/sysv/linux/x86_64/clone3.S:81
+Thread 1 (Thread 0x7f93d77c4b80 (LWP 13551) "python"):
+#0  __futex_abstimed_wait_common64 (private=..., cancel=..., abstime=..., op=..., expected=..., futex_word=...) at ./nptl/futex-internal.c:57
+#4  ___pthread_cond_wait (cond=..., mutex=...) at ./nptl/pthread_cond_wait.c:618
+#9  kmp_flag_64<false, true>::wait (this=..., this_thr=..., final_spin=..., itt_sync_obj=...) at ../../src/kmp_wait_release.h:967
+#10 0x00007f93d08814aa in __kmp_hyper_barrier_gather (bt=..., this_thr=..., gtid=..., tid=..., reduce=..., itt_sync_obj=...) at ../../src/kmp_barrier.cpp:1136
+#11 0x00007f93d087d3d4 in __kmp_barrier_template<false> (bt=..., gtid=..., is_split=..., reduce_data=..., reduce=..., reduce_size=...) at ../../src/kmp_barrier.cpp:1954
+#13 0x00007f93d088cb23 in __kmpc_barrier (loc=..., global_tid=...) at ../../src/kmp_csupport.cpp:938
+#14 0x00007f93ce3e1148 in mkl_blas_dgemm_1D_col () from libmkl_intel_thread.so.2
+#22 0x00007f93cd2ee536 in cblas_dgemm () from libmkl_intel_lp64.so.2
+#33 PyNumber_MatrixMultiply (v=..., w=...) at Objects/abstract.c:1130
+#58 0x00007f93d77bc211 in NumpyImport::NumpyImport() () from static_import.so
+#62 call_init (l=..., argc=..., argv=..., env=...) at ./elf/dl-init.c:26
+#65 0x00007f93d79c626e in dl_open_worker (a=...) at ./elf/dl-open.c:808
+#67 0x00007f93d79c6608 in _dl_open (file=..., mode=..., caller_dlopen=..., nsid=..., argc=..., argv=..., env=...) at ./elf/dl-open.c:884
+#73 ___dlopen (file=..., mode=...) at ./dlfcn/dlopen.c:81
+#101 Py_BytesMain (argc=..., argv=...) at Modules/main.c:734
+"""
+
+
+@pytest.fixture
+def fake_numpy(tmp_path, monkeypatch):
+    """Return a function that puts a numpy made of the given source first on the path."""
+
+    def make(source):
+        package = tmp_path / "fake" / "numpy"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(textwrap.dedent(source))
+        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--timeout", "0"], "--timeout must be above 0 and at most an hour, found 0; try"),
+        (["--timeout", "nan"], "found nan; try --timeout 30"),
+        (["--trials", "2"], "--trials must be 3 or more, one for each thread setting, found 2"),
+        (["--python", "/no/such/python"], "found no program '/no/such/python'; correct the path"),
+        (["--python", "true"], "--python must be Python 3.9 or later, found true with no answer"),
+        (["--check", "speed"], "invalid choice: 'speed'"),
+    ],
+)
+def test_wrong_use_names_what_was_found_and_the_remedy(arguments, told, capsys):
+    assert repro.main(arguments) == 2
+    said = capsys.readouterr()
+    assert told in said.err
+    assert said.out == ""
+
+
+def test_a_missing_compiler_is_wrong_use(fake_numpy, monkeypatch, tmp_path, capsys):
+    fake_numpy("")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert repro.main(["--check", "hang"]) == 2
+    assert "found neither CXX nor c++, g++ or clang++ on PATH; install one" in capsys.readouterr().err
+
+
+def test_a_compiler_in_cxx_that_is_not_there_is_wrong_use(fake_numpy, monkeypatch, capsys):
+    fake_numpy("")
+    monkeypatch.setenv("CXX", "no-such-compiler -m64")
+    assert repro.main(["--check", "hang"]) == 2
+    assert "found CXX=no-such-compiler -m64 on PATH" in capsys.readouterr().err
+
+
+def test_a_numpy_that_cannot_be_imported_is_wrong_use(fake_numpy, capsys):
+    fake_numpy("raise ImportError('libmkl_rt.so.2 is missing')")
+    assert repro.main(["--check", "hang"]) == 2
+    said = capsys.readouterr().err
+    assert "numpy must be importable, found exit status 1" in said
+    assert "libmkl_rt.so.2 is missing" in said
+
+
+def test_the_sentence_names_lock_waiter_holder_and_barrier():
+    assert stacks.explain(stacks.parse(HANG)) == (
+        "thread 2 waits in dlsym for the loader's lock _dl_load_lock, which thread 1 holds inside "
+        "dlopen while it waits for thread 2 in __kmpc_barrier"
+    )
+
+
+def test_several_waiters_are_named_once():
+    waiter, holder = stacks.parse(HANG).values()
+    assert stacks.explain({1: holder, **dict.fromkeys((3, 4, 5, 9), waiter)}) == (
+        "threads 3-5, 9 wait in dlsym for the loader's lock _dl_load_lock, which thread 1 holds inside "
+        "dlopen while it waits for them in __kmpc_barrier"
+    )
+
+
+def test_the_sentence_claims_no_more_than_the_stacks_show():
+    waiter, holder = HANG.split("Thread 1 ")
+    assert stacks.explain(stacks.parse("Thread 1 " + holder)).endswith(
+        "no thread is seen to wait for that lock"
+    )
+    assert stacks.explain(stacks.parse(waiter)) == (
+        "the stacks do not show which lock is waited for; thread 2 is in futex_wait"
+    )
+    assert stacks.explain({}) == "the stacks do not show which lock is waited for"
+
+
+def test_without_gdb_the_loaders_lock_is_still_recognised():
+    threads = {7: ["comm: python"], 8: ["comm: worker", "waits for a lock in: ld-linux-x86-64.so.2"]}
+    assert stacks.explain(threads).startswith("thread 8 waits for a lock of the loader")
+
+
+def test_threads_that_do_the_same_are_shown_once():
+    idle = {number: [f"#0  idle (a={number})"] for number in (2, 3, 4, 7)}
+    text = stacks.fold({1: ["#0  main ()"], **idle})
+    assert text == "thread 1:\n  #0  main ()\nthreads 2-4, 7:\n  #0  idle (a=2)"
+
+
+@pytest.mark.parametrize("gdb", [shutil.which("gdb") is not None, False], ids=["gdb", "proc"])
+def test_a_hang_is_found_shown_and_killed(gdb, fake_numpy, monkeypatch, tmp_path, capsys):
+    pids = tmp_path / "pids"
+    fake_numpy(f"""\
+        import os, subprocess, time
+        child = subprocess.Popen(["sleep", "1000"])
+        with open({str(pids)!r}, "a") as file:
+            print(os.getpid(), child.pid, file=file)
+        time.sleep(1000)
+    """)
+    if not gdb:
+        monkeypatch.setattr(stacks.shutil, "which", lambda name: None if name == "gdb" else name)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(repro.tempfile, "tempdir", str(scratch))
+
+    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "1.5"]) == 1
+
+    said = capsys.readouterr().out
+    for setting in repro.SETTINGS:
+        assert f"hang, {setting}: FAILED, 1 trials, 1 hangs" in said
+    assert said.count("the first hang:\nthread") == 1
+    if gdb:  # it sees the sleep inside dlopen, and nobody who minds
+        assert "inside dlopen, and so holds the loader's lock _dl_load_lock; no thread is" in said
+    else:
+        assert "\n  comm: python" in said
+        assert "the stacks do not show which lock is waited for" in said
+    assert said.endswith("AFFECTED: hang failed\n")
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert len(started) == 2 * 4  # an import to look at the BLAS, and one for each setting
+    assert [pid for pid in started if alive(pid)] == []
+    assert list(scratch.iterdir()) == []
+
+
+def alive(pid):
+    """Is this a process that is more than an entry which init has yet to reap?"""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_an_import_that_works_passes(fake_numpy, capsys):
+    fake_numpy("__version__ = '2.3.5+fake'")
+    assert repro.main(["--check", "hang", "--trials", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "numpy   2.3.5+fake" in said
+    assert "hang, default: 1 trials, 0 hangs\n" in said
+    assert said.endswith("not affected\n")
+
+
+def test_a_crash_is_a_failure_with_its_output(fake_numpy, capsys):
+    fake_numpy("""\
+        import os, signal, sys
+        if "probe" not in sys.modules:
+            print("last words", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    assert repro.main(["--check", "hang", "--trials", "3"]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED, 1 trials, 0 hangs, 1 crashes, the first: killed by SIGKILL: last words" in said
+
+
+def test_a_numpy_that_was_imported_before_the_extension_proves_nothing(fake_numpy, tmp_path, capsys):
+    fake_numpy("")
+    (tmp_path / "fake" / "sitecustomize.py").write_text("import numpy")
+    assert repro.main(["--check", "hang", "--trials", "3"]) == 1
+    assert "AssertionError: numpy is imported at startup" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the detector is an LD_PRELOAD library")
+def test_a_detector_that_sees_nothing_is_a_failure(fake_numpy, capsys):
+    fake_numpy("""\
+        class ones(tuple):
+            def __new__(cls, shape): return super().__new__(cls, shape)
+            def __matmul__(self, other): return self
+    """)
+    assert repro.main(["--check", "calls"]) == 1
+    assert "calls: FAILED, detector blind: 0 lines from an import, 0 from" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_check_that_leaves_a_thread_behind_is_a_difference(fake_numpy, capsys):
+    fake_numpy("""\
+        if True:
+            def blas_fpe_check():
+                import threading, time
+                threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+            try:
+                blas_fpe_check()
+            finally:
+                del blas_fpe_check
+    """)
+    assert repro.main(["--check", "threads", "--json"]) == 1
+    said = capsys.readouterr()
+    result = json.loads(said.out)  # nothing else on stdout
+    assert "with the check other, max threads None, OS threads 2; without it" in said.err
+    assert result["affected"] is True
+    assert [each["status"] for each in result["findings"]] == ["failed"] * len(repro.SETTINGS)
+    assert result["findings"][0]["facts"]["unchecked"]["removed"] == 1
+
+
+@pytest.mark.parametrize("check", [repro.check_calls, repro.check_threads])
+def test_what_cannot_run_on_macos_is_skipped_with_the_reason(check, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (finding,) = check(None)
+    assert finding.status == "skipped"
+    assert "darwin" in finding.text
+
+
+def test_inherited_thread_variables_do_not_reach_a_trial(fake_numpy, monkeypatch):
+    fake_numpy("""\
+        import os
+        found = [name for name in os.environ if name.startswith(("MKL_", "OMP_", "KMP_", "OPENBLAS_"))]
+        wanted = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "MKL_DYNAMIC", "MKL_CBWR"}
+        assert not set(found) - wanted, found
+        assert os.environ.get("MKL_NUM_THREADS") != "1"
+    """)
+    for name in ("MKL_NUM_THREADS", "MKL_THREADING_LAYER", "KMP_BLOCKTIME", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    assert repro.main(["--check", "hang", "--trials", "3"]) == 0
+    assert os.environ["MKL_NUM_THREADS"] == "1"
