@@ -4,10 +4,12 @@ rattler-build runs for minutes inside native code that does not see Ctrl-C, and
 starts compilers of its own. A group is ended as a whole, whatever it is doing.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 
 from .errors import FeedstockError
@@ -70,13 +72,27 @@ def _main(function, args, log, sender):
 
 
 def _end(process):
+    process.join(timeout=2)
+    # also when it has ended: what it started may outlive it
+    end_group(process.pid, reap=process.is_alive)
     if process.is_alive():
-        process.join(timeout=2)
-    if process.is_alive():
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.join(timeout=5)
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # not a group of its own yet, or gone by now
-            process.kill()
+        # a child that has just begun leads no group yet
+        process.kill()
     process.join()
+
+
+def end_group(leader, reap):
+    """End a process group: asked first, then killed. Returns when nothing of it is left.
+
+    leader : process id of the group's first process
+    reap : called while waiting; takes the leader's exit status if it is a child of ours
+    """
+    for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, number)
+            # a signal only asks the kernel: look until none is left
+            while time.monotonic() < deadline:
+                reap()
+                os.killpg(leader, 0)
+                time.sleep(0.02)

@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from . import paths
+from . import child, paths
 from .errors import FeedstockError
 
 # what sockaddr_un holds
@@ -33,17 +34,30 @@ def serve(report):
         report(f"no compiler cache: the socket's path is longer than {_SOCKET_PATH_LIMIT} characters: {_socket()}")
         yield lambda: (0, 0)
         return
-    _stop()
-    # leftovers of a server that was killed: `sccache` would wait for it
+    # left by a server that was killed: clients would wait for it
     _socket().unlink(missing_ok=True)
-    started = subprocess.run([program(), "--start-server"], env=_environment(), capture_output=True, text=True)
-    if started.returncode:
-        raise FeedstockError(f"the compiler cache did not start:\n{started.stderr.strip()}")
+    server = _start()
     try:
         yield counts
     finally:
-        _stop()
+        # the compilers are the server's children, not the build's: all end with it
+        child.end_group(server.pid, reap=server.poll)
+        server.wait()
         _socket().unlink(missing_ok=True)
+
+
+def _start():
+    """The server, in a process group of its own, once it answers."""
+    with open(paths.LOGS / "compiler-cache.log", "w") as log:
+        foreground = {**_environment(), "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
+        server = subprocess.Popen([program()], env=foreground, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not _socket().exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            child.end_group(server.pid, reap=server.poll)
+            raise FeedstockError("the compiler cache did not start", log=log.name)
+        time.sleep(0.05)
+    return server
 
 
 def counts():
@@ -53,14 +67,10 @@ def counts():
     return tuple(sum(stats[kind]["counts"].values()) for kind in ("cache_hits", "cache_misses"))
 
 
-def _stop():
-    subprocess.run([program(), "--stop-server"], env=_environment(), capture_output=True)
-
-
 def _environment():
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("SCCACHE_")},
         "SCCACHE_DIR": str(paths.COMPILER_CACHE),
         "SCCACHE_SERVER_UDS": str(_socket()),
-        "SCCACHE_IDLE_TIMEOUT": "0",
+        "SCCACHE_IDLE_TIMEOUT": "3600",  # seconds; ends one whose owner was killed outright
     }
