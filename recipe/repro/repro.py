@@ -44,6 +44,7 @@ examples:
   python repro.py --python /opt/env/bin/python  that of another one
   python repro.py --check calls                 the quick one, without a race
   python repro.py --check hang --trials 60 -v   look harder
+  python repro.py --env MKL_THREADING_LAYER=GNU --env MKL_NUM_THREADS=2
 
 It needs the standard library and, for hang and calls, a C++ compiler (CXX).
 exit status: 0 not affected, 1 affected, 2 wrong use or nothing to examine
@@ -53,19 +54,26 @@ exit status: 0 not affected, 1 affected, 2 wrong use or nothing to examine
 STEERING = ("MKL_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "GOTO_")
 
 
-def fixed(count):
-    return {"MKL_NUM_THREADS": str(count), "OMP_NUM_THREADS": str(count), "MKL_DYNAMIC": "FALSE"}
+@dataclass(frozen=True)
+class Setting:
+    """Variables under which processes run, and whether late_main.cpp decides the race."""
+
+    name: str
+    variables: dict
+    late: bool = False
+
+    def decided(self, name):
+        """The same, with nothing left to chance.
+
+        Some of MKL's AVX-512 kernels keep a 20x20 product on one thread: the
+        generic ones share it out on any CPU.
+        """
+        return Setting(name, {**self.variables, "MKL_CBWR": "COMPATIBLE"}, late=True)
 
 
-# Two settings as they are met, one that leaves nothing to chance: some of MKL's
-# AVX-512 kernels keep a 20x20 product on one thread, the generic ones share it
-# out on any CPU; and late_main.cpp decides who comes first.
-DECIDED = "8 threads, generic kernels, main thread late"
-SETTINGS = {
-    "default": {},
-    "8 threads": fixed(8),
-    DECIDED: {**fixed(8), "MKL_CBWR": "COMPATIBLE"},
-}
+DEFAULT = Setting("default", {})
+EIGHT = Setting("8 threads", {"MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "8", "MKL_DYNAMIC": "FALSE"})
+SETTINGS = [DEFAULT, EIGHT, EIGHT.decided("8 threads, generic kernels, main thread late")]
 MKL_IS_POSSIBLE = sys.platform == "linux" and os.uname().machine == "x86_64"
 ENOUGH = 3  # hangs or crashes under one setting that prove it
 
@@ -99,6 +107,7 @@ class Session:
     folder: Path  # temporary
     log: object  # what people read: stdout, or stderr beside --json
     verbose: bool
+    settings: list
     facts: dict = field(default_factory=dict)
     stacks: str = ""  # of the first hang
     lock: str = ""  # what they say
@@ -157,10 +166,10 @@ def run(command, timeout, environment, on_timeout=None):
         return Outcome(code, *(each.read().decode(errors="replace") for each in (stdout, stderr)))
 
 
-def run_python(session, code, setting="default", preload="", on_timeout=None):
+def run_python(session, code, setting=DEFAULT, preload="", on_timeout=None):
     """Run code in a fresh interpreter of the examined Python."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(STEERING)}
-    environment.update(SETTINGS[setting])
+    environment.update(setting.variables)
     if preload:
         inherited = environment.get("LD_PRELOAD", "")
         environment["LD_PRELOAD"] = f"{preload} {inherited}".strip()
@@ -173,7 +182,7 @@ def run_python(session, code, setting="default", preload="", on_timeout=None):
     return run(command, session.timeout, environment, on_timeout)
 
 
-def ask(session, question, setting="default"):
+def ask(session, question, setting=DEFAULT):
     """Put a question of probe.py to the examined Python; return (answer, fault)."""
     outcome = run_python(session, f"import probe; probe.{question}", setting)
     try:
@@ -228,20 +237,20 @@ def check_hang(session):
             session.stacks, session.lock = stacks.fold(threads), stacks.explain(threads)
             session.say(f"the first hang:\n{session.stacks}\n{session.lock}\n")
 
-    for position, setting in enumerate(SETTINGS):
+    for position, setting in enumerate(session.settings):
         preload = ""
-        if setting == DECIDED and MKL_IS_POSSIBLE:
+        if setting.late and MKL_IS_POSSIBLE:
             preload = build(session, "late_main.cpp", "late_main.so", "-O2", "-ldl")
             fault = run_python(session, "import numpy", setting, preload).fault()
             if fault:
-                yield Finding("hang", setting, "failed", f"with late_main.so alone the import {fault}")
+                yield Finding("hang", setting.name, "failed", f"with late_main.so alone the import {fault}")
                 continue
         # What does not divide goes to the last ones, the likeliest to hang.
-        share, trials, hangs, crashes = (session.trials + position) // len(SETTINGS), 0, 0, []
+        share, trials, hangs, crashes = (session.trials + position) // len(session.settings), 0, 0, []
         while trials < share and hangs + len(crashes) < ENOUGH:
             trials += 1
             outcome = run_python(session, code, setting, preload, on_timeout=show)
-            session.detail(f"hang, {setting}, trial {trials}: {outcome.fault() or 'ok'}")
+            session.detail(f"hang, {setting.name}, trial {trials}: {outcome.fault() or 'ok'}")
             if outcome.code is None:
                 hangs += 1
             elif outcome.fault():
@@ -251,7 +260,7 @@ def check_hang(session):
         text += f" (stopped before {share}: enough)" if trials < share else ""
         status = "failed" if hangs or crashes else "passed"
         facts = {"trials": trials, "hangs": hangs, "crashes": crashes}
-        yield Finding("hang", setting, status, text, facts)
+        yield Finding("hang", setting.name, status, text, facts)
 
 
 def check_calls(session):
@@ -284,11 +293,11 @@ def check_threads(session):
     if sys.platform != "linux":
         yield Finding("threads", "", "skipped", f"{sys.platform} has no /proc to count them in")
         return
-    for setting in SETTINGS:
+    for setting in session.settings:
         checked, fault = ask(session, "measure()", setting)
         unchecked, other_fault = ask(session, "measure(checked=False)", setting)
         if fault or other_fault:
-            yield Finding("threads", setting, "failed", f"the import {fault or other_fault}")
+            yield Finding("threads", setting.name, "failed", f"the import {fault or other_fault}")
             continue
         told = [f"{each['library']}, max threads {each['max_threads']}, OS threads "
                 f"{each['os_threads']}" for each in (checked, unchecked)]
@@ -297,7 +306,7 @@ def check_threads(session):
         if not unchecked["removed"]:
             text += " (it has no blas_fpe_check() call: trivially the same)"
         facts = {"checked": checked, "unchecked": unchecked}
-        yield Finding("threads", setting, "passed" if same else "failed", text, facts)
+        yield Finding("threads", setting.name, "passed" if same else "failed", text, facts)
 
 
 CHECKS = {"hang": check_hang, "calls": check_calls, "threads": check_threads}
@@ -314,19 +323,37 @@ def parse(argv):
     add("--timeout", type=float, default=30, metavar="SECONDS", help="of each process (30)")
     add("--check", action="append", choices=CHECKS, help="repeatable (default: all)")
     add("--python", default=sys.executable, metavar="PATH", help="whose numpy is examined (this)")
+    add("--env", action="append", type=variable, metavar="NAME=VALUE", help=(
+        "set instead of the usual thread settings, repeatable; with and without the late main thread"))
     add("--json", action="store_true", help="one object on stdout; the text goes to stderr")
     add("-v", "--verbose", action="store_true", help="tell each command and each trial")
     args = parser.parse_args(argv)
     if not 0 < args.timeout <= 3600:
         raise WrongUse(f"--timeout must be above 0 and at most an hour, found {args.timeout:g}; "
                        "try --timeout 30")
-    if args.trials < len(SETTINGS):
-        raise WrongUse(f"--trials must be {len(SETTINGS)} or more, one for each thread setting, "
+    args.settings = chosen(args.env)
+    if args.trials < len(args.settings):
+        raise WrongUse(f"--trials must be {len(args.settings)} or more, one for each thread setting, "
                        f"found {args.trials}; try --trials 20")
     if not shutil.which(args.python):
         raise WrongUse(f"--python must be an interpreter, found no program {args.python!r}; "
                        "correct the path")
     return args
+
+
+def variable(text):
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"NAME=VALUE is needed, found {text!r}")
+    return name, value
+
+
+def chosen(variables):
+    """The settings to go through: the usual ones, or those of the given variables."""
+    if not variables:
+        return SETTINGS
+    given = Setting(" ".join("=".join(each) for each in variables), dict(variables))
+    return [given, given.decided("the same, generic kernels, main thread late")]
 
 
 def look_around(session):
@@ -337,7 +364,7 @@ def look_around(session):
     if not facts["numpy_path"]:
         raise WrongUse(f"numpy is needed, found none in {session.python}; install it there, "
                        "or name another --python")
-    blas, fault = ask(session, "measure()")
+    blas, fault = ask(session, "measure()", session.settings[0])
     if fault.startswith("did not end"):
         blas = dict.fromkeys(("numpy", "layer", "kernels"), "unknown")
         blas["library"] = "unknown (import numpy, without any extension, did not end in time)"
@@ -382,7 +409,8 @@ def main(argv=None):
         checks = [check for check in CHECKS if check in (args.check or CHECKS)]
         log = sys.stderr if args.json else sys.stdout
         with tempfile.TemporaryDirectory(prefix="repro-") as folder:
-            session = Session(args.python, args.trials, args.timeout, Path(folder), log, args.verbose)
+            session = Session(
+                args.python, args.trials, args.timeout, Path(folder), log, args.verbose, args.settings)
             result = examine(session, checks)
     except WrongUse as error:
         print(f"repro: {error}", file=sys.stderr)
