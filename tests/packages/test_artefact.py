@@ -9,8 +9,9 @@ import yaml
 from rattler.package_streaming import extract
 from rattler_build import Package, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
 
-from conftest import PYTHON, RELEASE, environment, solve
+from conftest import PYTHON, RELEASE, solve
 from numpy_feedstock import paths
+from numpy_feedstock.prefix import activated
 
 pytestmark = [pytest.mark.packages, pytest.mark.parametrize("blas", ["mkl", "openblas"])]
 
@@ -78,12 +79,12 @@ def test_the_flavour_is_picked_by_build_string_and_by_the_blas_metapackage(chann
 def test_the_public_names_are_those_of_the_control(prefixes, controls, blas):
     def names(prefix):
         command = [prefix / "bin" / "python", "-c", "import numpy; print(sorted(dir(numpy)))"]
-        return subprocess.check_output(command, env=environment(prefix), text=True)
+        return subprocess.check_output(command, env=activated(prefix), text=True)
 
     assert names(prefixes[blas]) == names(controls[blas])
 
 
 def test_show_config_names_its_blas(prefixes, blas):
     code = "import numpy; print(numpy.show_config(mode='dicts')['Build Dependencies']['blas']['name'])"
-    shown = subprocess.check_output([prefixes[blas] / "bin" / "python", "-c", code], env=environment(prefixes[blas]), text=True)
+    shown = subprocess.check_output([prefixes[blas] / "bin" / "python", "-c", code], env=activated(prefixes[blas]), text=True)
     assert shown.strip() == {"mkl": "mkl-sdl", "openblas": "openblas"}[blas]

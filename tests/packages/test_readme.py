@@ -7,8 +7,9 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import environment, solve
+from conftest import solve
 from numpy_feedstock import paths, variant
+from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
 
@@ -33,7 +34,7 @@ def test_every_command_of_the_readme_is_accounted_for():
 
 @pytest.mark.parametrize("command", RUN_HERE)
 def test_it_runs(command, prefixes):
-    done = subprocess.run(command, shell=True, cwd=paths.ROOT, env=environment(prefixes["mkl"]), capture_output=True, text=True)
+    done = subprocess.run(command, shell=True, cwd=paths.ROOT, env=activated(prefixes["mkl"]), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import environment
 from numpy_feedstock import paths
+from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.packages
 def repro(prefix, *args, **variables):
     """repro.py in an environment; (exit code, its JSON)."""
     command = [prefix / "bin" / "python", paths.ROOT / "tests" / "repro" / "repro.py", "--json", "--timeout", "10", *args]
-    result = subprocess.run(command, env={**environment(prefix), **variables}, capture_output=True, text=True)
+    result = subprocess.run(command, env={**activated(prefix), **variables}, capture_output=True, text=True)
     print(result.stderr)
     return result.returncode, json.loads(result.stdout)
 
