@@ -3,10 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import sys
+from pathlib import Path
 
+from rattler import Subdir
 from rattler_build import Package
 
-from . import paths
+from . import paths, variant
+from .errors import UsageError
+
+# files beside a package: its Record; the results of numpy's own tests, JUnit XML
+RECORD = ".tests.json"
+RESULTS = ".numpy-tests.xml"
 
 
 @dataclasses.dataclass
@@ -18,9 +26,11 @@ class Record:
     size: int  # bytes
     blas: str
     glibc_floor: str  # as its dependencies say, "2.28"
+    channels: list  # URLs, of what it was built and tested with
     inputs: str  # digest of everything that the build depends on
     label: str  # of numpy's own tests: "fast" or "full"
     tests: dict  # name of the test: passed or not
+    numpy_tests: dict  # how many of numpy's own passed, failed, and were skipped
     build_minutes: float
     test_minutes: float
     cache_hits: int
@@ -33,20 +43,21 @@ class Record:
     def write(self, path):
         """Beside the package at ``path``, which need not be there yet."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        _beside(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        beside(path, RECORD).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 def read_record(path):
     """The Record beside a package, or None when it is missing or is not about these bytes."""
     try:
-        record = Record(**json.loads(_beside(path).read_text()))
+        record = Record(**json.loads(beside(path, RECORD).read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return record if path.exists() and record.sha256 == sha256(path) else None
 
 
-def _beside(path):
-    return path.with_name(path.name.removesuffix(".conda") + ".tests.json")
+def beside(path, ending):
+    """Where RECORD or RESULTS of a package is."""
+    return path.with_name(path.name.removesuffix(".conda") + ending)
 
 
 def sha256(path):
@@ -77,3 +88,27 @@ def inputs_digest(*extra):
     for path in files:
         digest.update(str(path.relative_to(paths.ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def add_arguments(parser):
+    """Options that name built packages; ``built`` takes them."""
+    parser.add_argument("--numpy", default="2.3.5", metavar="RELEASE", help="numpy release that was built (default: 2.3.5)")
+    parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
+    parser.add_argument("--output", type=Path, default=paths.ROOT / "output", metavar="DIR", help="channel they are in (default: output)")
+
+
+def built(release, flavours, output):
+    """{flavour: path} of the packages for the running Python; UsageError names one that is not built and tested."""
+    platform = str(Subdir.current())
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    wanted = variant.select([release], [python], flavours or sorted({v.blas for v in variant.load(platform)}), platform)
+    found = {v.blas: Path(output, platform, v.filename) for v in wanted}
+    for blas, path in found.items():
+        if read_record(path) is None:
+            raise UsageError(f"not built and tested yet: {path}", remedy=f"feedstock build --numpy {release} --blas {blas}")
+    return found
+
+
+def spec(path):
+    """The match spec of exactly this package: "numpy==2.3.5=mkl_py311h..._100"."""
+    return "{}=={}={}".format(*path.name.removesuffix(".conda").rsplit("-", 2))

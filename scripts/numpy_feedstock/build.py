@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, bootstrap, builder, channel, child, compiler_cache, paths, sdist, variant
+from . import artefact, bootstrap, builder, channel, child, compiler_cache, junit, paths, sdist, variant
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -119,34 +119,42 @@ def build_one(wanted, names, output, label, progress):
         hits, misses = counts()
     built = time.monotonic()
 
-    tests = run_tests(package, channels, label, wanted, progress)
+    results = artefact.beside(paths.LOGS / wanted.filename, artefact.RESULTS)
+    tests = run_tests(package, channels, label, results, wanted, progress)
+    if red := [name for name, passed in tests.items() if not passed]:
+        raise FeedstockError(
+            f"{wanted}: built, but failed its tests: {', '.join(red)}; not put into {output}", package=package, logs=paths.LOGS
+        )
     record = artefact.Record(
         artefact=package.name, sha256=artefact.sha256(package), size=package.stat().st_size, blas=wanted.blas,
-        glibc_floor=artefact.glibc_floor(package), inputs=inputs, label=label, tests=tests,
+        glibc_floor=artefact.glibc_floor(package), channels=channels, inputs=inputs,
+        label=label, tests=tests, numpy_tests=junit.count(junit.outcomes(results)),
         build_minutes=round((built - started) / 60, 1), test_minutes=round((time.monotonic() - built) / 60, 1),
         cache_hits=hits, cache_misses=misses,
     )
-    if not record.passed:
-        red = ", ".join(name for name, passed in tests.items() if not passed)
-        raise FeedstockError(f"{wanted}: built, but failed its tests: {red}; not put into {output}", package=package, logs=paths.LOGS)
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)
+    shutil.copyfile(results, artefact.beside(finished, artefact.RESULTS))
     channel.add(package, output, wanted.platform)
     return record, True
 
 
-def run_tests(package, channels, label, wanted, progress):
-    """Every test of the package's test section, also after one that failed; {name: passed}."""
-    os.environ["NUMPY_TEST_LABEL"] = label
-    results = {}
+def run_tests(package, channels, label, results, wanted, progress):
+    """Every test of the package's test section, also after one that failed; {name: passed}.
+
+    label : of numpy's own tests, "fast" or "full"
+    results : Path of the file that receives theirs, as JUnit XML
+    """
+    results.unlink(missing_ok=True)
+    os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
+    passed = {}
     for index, name in enumerate(artefact.test_names(package)):
         log = new_log(wanted, f"test-{index}")
         progress.step(f"testing: {name}; log: {log}")
-        passed, output = child.run(builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working)
-        results[name] = passed
-        if not passed:
+        passed[name], output = child.run(builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working)
+        if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")
-    return results
+    return passed
 
 
 def new_log(wanted, what):
