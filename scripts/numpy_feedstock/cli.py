@@ -4,10 +4,10 @@ import argparse
 import signal
 import sys
 
-from . import build, test
+from . import bisect, build, evidence, suite, test
 from .errors import FeedstockError
 
-VERBS = (build, test)
+VERBS = (build, bisect, evidence, suite, test)
 
 
 def main(argv):

@@ -12,8 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipe" / "repro"))
 sys.dont_write_bytecode = True  # the recipe's folder is packaged with all that lies in it
 
-import repro
 import stacks
+
+import repro
 
 # Recorded with gdb 13.1: glibc 2.36, MKL 2025.3.1, generic kernels. Frames left out, folders cut.
 HANG = """\

@@ -1,0 +1,134 @@
+"""evidence: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from . import artefact, figures, paths, prefix, repro
+from .errors import FeedstockError, UsageError
+from .progress import Progress
+
+EPILOG = """\
+examples:
+  feedstock evidence                                     the whole matrix, 20 imports a cell
+  feedstock evidence --blas mkl --layer GNU --threads 8  one row of it
+  feedstock evidence --record matrix                     the README's table, anew
+  feedstock evidence --layer INTEL --threads 2 --threads 8 --trials 1000 --record load
+
+Half of the imports of a cell are plain, in the other half the race is decided: the
+main thread comes last to its kernel. A cell stops at its third hang of a kind.
+"""
+LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
+THREADS = (1, 2, 8)
+# the packages that a figure depends on
+_TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
+
+
+def configure_parser(subparsers):
+    parser = subparsers.add_parser(
+        "evidence", help="measure the packages and their controls", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    artefact.add_arguments(parser)
+    parser.add_argument("--layer", action="append", choices=LAYERS, help="threading layer of MKL, repeatable (default: all)")
+    parser.add_argument("--threads", action="append", type=int, metavar="N", help="repeatable (default: 1, 2 and 8)")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="imports inside dlopen a cell (default: 20)")
+    parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="after which an import counts as hung (default: 10)")
+    parser.add_argument("--record", choices=("matrix", "load"), help="keep it in tests/evidence under this name and put it into the README")
+    figures.add_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="name the cells, measure nothing")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args):
+    """Run the verb; exit code 0. Raises FeedstockError."""
+    if args.trials < 2 or not args.timeout > 0 or any(threads < 1 for threads in args.threads or ()):
+        raise UsageError("--trials must be 2 or more, --timeout above 0, --threads 1 or more")
+    artefacts = artefact.built(args.numpy, args.blas, args.output)
+    cells = list(matrix(artefacts, args.layer or LAYERS, args.threads or THREADS))
+    if args.dry_run:
+        print(figures.table([{**cell, "imports": args.trials} for cell in cells]))
+        return 0
+    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        progress.subject = f"numpy {args.numpy}"
+        result = examine(cells, artefacts, args.trials, args.timeout, progress.step)
+    if args.record:
+        figures.record(args.record, result)
+    figures.show("matrix", result, args)
+    return 0
+
+
+def matrix(flavours, layers, threads):
+    """The cells: a flavour, MKL's threading layer, and a number of threads."""
+    for blas in flavours:
+        for layer in layers if blas == "mkl" else ["as built"]:
+            for count in threads:
+                yield {"blas": blas, "layer": layer, "threads": count}
+
+
+def examine(cells, artefacts, trials, timeout, report):
+    """What `figures` keeps: the host, versions, and a row for each cell and kind of package."""
+    with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
+        report("installing the packages and their controls")
+        prefixes, versions = make_prefixes(artefacts, Path(folder))
+        rows = asyncio.run(_examine_all(cells, prefixes, ("--trials", trials, "--timeout", timeout), report))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
+    names = {blas: path.name for blas, path in artefacts.items()}
+    return {"host": figures.host(), "commit": commit, "artefacts": names, "versions": versions, "rows": rows}
+
+
+def make_prefixes(artefacts, folder):
+    """{(flavour, "package" or "control"): prefix}, and {package: version} of what is in them."""
+    prefixes, versions = {}, {}
+    for blas, path in artefacts.items():
+        for kind in ("package", "control"):
+            specs = [artefact.spec(path), "gxx_linux-64"]
+            prefixes[blas, kind] = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
+        prefix.undo_patch(prefixes[blas, "control"])
+        records = [json.loads(record.read_text()) for record in prefixes[blas, "control"].glob("conda-meta/*.json")]
+        versions.update({record["name"]: record["version"] for record in records if record["name"] in _TOLD})
+    return prefixes, dict(sorted(versions.items()))
+
+
+async def _examine_all(cells, prefixes, args, report):
+    places = asyncio.Semaphore(os.cpu_count())
+    environments = {key: prefix.activated(folder) for key, folder in prefixes.items()}
+
+    async def examine_one(cell, kind):
+        key = cell["blas"], kind
+        async with places:
+            examined = await repro.examine(prefixes[key] / "bin/python", *args, *_variables(cell), environment=environments[key])
+        verdict = "AFFECTED" if examined["affected"] else "not affected"
+        report(f"{cell['blas']} {cell['layer']} {cell['threads']} threads, {kind}: {verdict}")
+        return _row(cell, kind, examined)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(examine_one(cell, kind)) for cell in cells for kind in ("package", "control")]
+    except* FeedstockError as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _variables(cell):
+    """The repro's options that make a cell."""
+    if cell["blas"] == "mkl":
+        names = {"MKL_THREADING_LAYER": cell["layer"], "MKL_NUM_THREADS": cell["threads"], "MKL_DYNAMIC": "FALSE"}
+    else:
+        names = {"OPENBLAS_NUM_THREADS": cell["threads"]}
+    return [part for name, value in names.items() for part in ("--env", f"{name}={value}")]
+
+
+def _row(cell, kind, examined):
+    after = repro.after_import(examined)
+    return {
+        **cell, "kind": kind, "glibc": examined["libc"].split()[-1], "calls": repro.calls(examined),
+        "plain": repro.hangs(examined, late=False), "decided": repro.hangs(examined, late=True),
+        "os_threads": after["os_threads"], "max_threads": after["max_threads"], "layer_found": after["layer"],
+        "library": after["library"], "kernels": after["kernels"], "stacks": examined["stacks"],
+    }

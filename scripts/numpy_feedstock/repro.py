@@ -1,0 +1,65 @@
+"""The repro, run beside us: what it says of a Python's numpy under given variables."""
+
+import asyncio
+import json
+import os
+
+from . import paths
+from .errors import FeedstockError, UsageError
+
+PROGRAM = paths.ROOT / "tests" / "repro" / "repro.py"
+# an inherited value would make another numpy of the one that is examined
+_STEERING = ("PYTHON", "CONDA", "LD_PRELOAD")
+
+
+async def examine(python, *args, environment=None, command=()):
+    """The repro's report, a dict: see its ``--help``. Nothing it started is left when this ends.
+
+    python : whose numpy is examined
+    args : of the repro
+    environment : dict, instead of this process's
+    command : what the repro is run by, in front of it; by default ``python``
+
+    Raises UsageError when the repro says that it was used wrongly.
+    """
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(_STEERING)}
+    process = await asyncio.create_subprocess_exec(
+        *(command or [python, PROGRAM]), "--json", *map(str, args), env=environment or clean, start_new_session=True,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # it ends what it started
+            await process.wait()
+    if process.returncode == 2:
+        raise UsageError(errors.decode().strip())
+    if process.returncode not in (0, 1):
+        raise FeedstockError(f"the repro ended with {process.returncode}", found=errors.decode().strip()[-2000:])
+    return json.loads(output)
+
+
+def hangs(report, late):
+    """(hangs, trials) of imports inside dlopen; ``late``: those whose main thread came last, or the others."""
+    found = [each for each in report["findings"] if each["check"] == "hang" and ("late" in each["setting"]) == late]
+    for each in found:
+        if each["facts"].get("crashes", True):
+            raise FeedstockError(f"no trial, {each['setting']}: {each['text']}")
+    return tuple(sum(each["facts"][key] for each in found) for key in ("hangs", "trials"))
+
+
+def calls(report):
+    """How many matrix products an import did."""
+    (found,) = (each for each in report["findings"] if each["check"] == "calls")
+    if "at_import" not in found["facts"]:
+        raise FeedstockError(f"the products could not be counted: {found['text']}")
+    return len(found["facts"]["at_import"])
+
+
+def after_import(report):
+    """What was there after an import as it is, under the first setting: threads, layer, kernels."""
+    first = next(each for each in report["findings"] if each["check"] == "threads")
+    if "checked" not in first["facts"]:
+        raise FeedstockError(f"the threads could not be counted: {first['text']}")
+    return first["facts"]["checked"]
