@@ -1,0 +1,58 @@
+"""The evidence and suite verbs on the packages: one row, and what the verbs refuse."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from numpy_feedstock import artefact, junit, paths
+
+pytestmark = pytest.mark.packages
+
+
+def feedstock(*args):
+    return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
+
+
+def test_a_row_tells_the_package_from_its_control(artefacts):
+    result = feedstock("evidence", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    package, control = found["rows"]
+    # it ran on what the row says
+    for row in found["rows"]:
+        assert (row["library"], row["layer_found"]) == ("libmkl_rt.so.2", "intel_thread")
+    assert (package["kind"], package["calls"], package["plain"], package["decided"]) == ("package", 0, [0, 3], [0, 3])
+    assert (control["kind"], control["calls"], control["decided"]) == ("control", 1, [3, 3])
+    assert control["stacks"] and not package["stacks"]
+    assert found["versions"]["mkl"] and found["artefacts"]["mkl"] == artefacts["mkl"].name
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--numpy", "2.4.4", "--blas", "mkl"], "not built and tested yet: "),
+        (["--blas", "atlas"], "unknown blas: atlas"),
+        (["--trials", "1"], "--trials must be 2 or more"),
+        (["--timeout", "0"], "--timeout above 0"),
+        (["--threads", "0"], "--threads 1 or more"),
+    ],
+)
+def test_wrong_use_is_exit_2(artefacts, args, message):
+    result = feedstock("evidence", *args)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_a_dry_run_names_the_cells(artefacts):
+    result = feedstock("evidence", "--dry-run")
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) == 2 + 4 * 3 + 3
+
+
+def test_the_packages_own_results_are_beside_it(artefacts, records):
+    for blas, path in artefacts.items():
+        counts = junit.count(junit.outcomes(artefact.beside(path, artefact.RESULTS)))
+        assert counts == records[blas].numpy_tests
+        assert counts["failed"] == 0 and counts["passed"] > 40_000
