@@ -24,11 +24,11 @@ from ..errors import FeedstockError, UsageError
 
 HERE = Path(__file__).parent
 MARKER = "made-from.json"
-RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "compilers")
+RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "compilers", "sysroot")
 # wheels that a recipe of RECIPES takes apart
 TAKEN_APART = {
     "ninja", "pkgconf", "mkl", "mkl-devel", "mkl-include", "onemkl-license",
-    "intel-openmp", "tbb", "ngsolve-openblas", "numpy",
+    "intel-openmp", "tbb", "ngsolve-openblas", "numpy", "ziglang",
 }
 # where conda-forge's name is not PyPI's
 CONDA_NAME = {"build": "python-build", "typing-extensions": "typing_extensions", "pyproject-hooks": "pyproject_hooks"}
