@@ -1,0 +1,171 @@
+"""The floor: compilers that target glibc 2.28 on any machine, and packages that hold to it."""
+
+import os
+import re
+import subprocess
+import sysconfig
+
+import pytest
+from rattler.package_streaming import extract
+
+from conftest import PYTHON, environment, install
+from numpy_feedstock import artefact
+
+pytestmark = pytest.mark.packages
+
+# RHEL 8's: the newest versions of symbols that its glibc and its libgcc_s have
+FLOOR = {"GLIBC": (2, 28), "GCC": (7, 0, 0)}
+# of glibc 2.28, and libgcc
+SYSTEM = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2", "libgcc_s.so.1"}
+BLAS = {"mkl": {"libmkl_rt.so.2"}, "openblas": {"libopenblas.so.0"}}
+
+
+def readelf(option, path):
+    return subprocess.check_output(["readelf", "--wide", option, path], text=True, env={**os.environ, "LC_ALL": "C"})
+
+
+def newer_than_the_floor(path):
+    """The versions of symbols, ("GLIBC", "2.34"), that a library asks for and RHEL 8 has not."""
+    needed = set(re.findall(r"Name: (\w+)_([\d.]+) ", readelf("--version-info", path)))
+    return {(name, version) for name, version in needed if tuple(map(int, version.split("."))) > FLOOR.get(name, ())}
+
+
+def libraries_needed(path):
+    return set(re.findall(r"\(NEEDED\).*\[(.*)\]", readelf("--dynamic", path)))
+
+
+@pytest.mark.parametrize("blas", ["mkl", "openblas"])
+def test_no_file_of_the_package_needs_a_newer_glibc_or_a_shared_libstdcpp(artefacts, blas, tmp_path):
+    extract(artefacts[blas], tmp_path)
+    libraries = list(tmp_path.rglob("*.so"))
+    assert len(libraries) > 15
+    assert {path.name: newer_than_the_floor(path) for path in libraries if newer_than_the_floor(path)} == {}
+    assert set().union(*map(libraries_needed, libraries)) <= SYSTEM | BLAS[blas]
+    assert artefact.glibc_floor(artefacts[blas]) == "2.28"
+
+
+@pytest.fixture(scope="module")
+def compilers(channels, tmp_path_factory):
+    """{name of the glibc: variables of an environment with the compilers for it}."""
+    found = {}
+    for glibc, sysroot in {"2.28": "sysroot_linux-64=2.28", "machine": "sysroot_linux-64"}.items():
+        prefix = tmp_path_factory.mktemp(glibc) / "prefix"
+        install(channels, [sysroot, "gxx_linux-64", f"python={PYTHON}"], prefix)
+        found[glibc] = environment(prefix)
+    return found
+
+
+def link(variables, source, *options):
+    """Compile and link as build tools do; (what it made, beside the source; the compiler's complaints)."""
+    made = source.with_suffix(".so" if "-shared" in options else "")
+    compiler, flags = ("$CXX", "$CXXFLAGS") if source.suffix == ".cpp" else ("$CC", "$CFLAGS")
+    command = f'{compiler} {flags} -O2 -fPIC -I"$INCLUDE" "$@" $LDFLAGS'
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", "-o", made, source, *options],
+        env={**variables, "INCLUDE": sysconfig.get_path("include")}, capture_output=True, text=True,
+    )
+    return made, done.stderr
+
+
+# each newer than 2.28, and in the glibc of the machine that runs this test
+@pytest.mark.parametrize("function", ["gettid", "pthread_cond_clockwait", "close_range"])
+def test_what_glibc_2_28_has_not_does_not_link(compilers, tmp_path, function):
+    source = tmp_path / "newer.c"
+    source.write_text(f"void {function}(void); void call(void) {{ {function}(); }}\n")
+    assert link(compilers["machine"], source, "-shared")[1] == ""
+    assert f"undefined reference to `{function}'" in link(compilers["2.28"], source, "-shared")[1]
+
+
+def test_the_headers_are_those_of_glibc_2_28(compilers, tmp_path):
+    source = tmp_path / "headers.cpp"
+    source.write_text(
+        "#include <features.h>\n"
+        "static_assert(__GLIBC__ == 2 && __GLIBC_MINOR__ == 28);\n"
+        "#if __has_include(<sys/single_threaded.h>)\n"
+        "#error of 2.32\n"
+        "#endif\n"
+        "#include <bits/stdc++.h>\n"
+    )
+    for standard in ("17", "20", "23"):
+        assert link(compilers["2.28"], source, "-shared", f"-std=c++{standard}")[1] == ""
+
+
+def test_a_program_in_cpp_runs(compilers, tmp_path):
+    """As the probes of build tools do."""
+    source = tmp_path / "program.cpp"
+    source.write_text(
+        "#include <iostream>\n"
+        "static std::string constructed = \"constructed\";\n"
+        "int main() { try { throw constructed; } catch (const std::string &caught) { std::cout << caught; } }\n"
+    )
+    program, complaints = link(compilers["2.28"], source)
+    assert complaints == "" and not newer_than_the_floor(program)
+    assert subprocess.check_output([program], text=True) == "constructed"
+
+
+THROWER = """
+#include <stdexcept>
+#include <string>
+void thrower(int number) { throw std::runtime_error(std::to_string(number)); }
+"""
+# what leans on libstdc++'s and libgcc's own state, and on what they take from glibc
+EXTENSION = """
+#include <Python.h>
+#include <mutex>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+void thrower(int number);
+static thread_local std::string local = "untouched";
+static std::once_flag flag;
+
+static PyObject *run(PyObject *, PyObject *)
+{
+    int caught = 0, calls = 0;
+    std::mutex mutex;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; i++)
+        threads.emplace_back([&, i] {
+            local = std::to_string(i);
+            std::call_once(flag, [&] { calls++; });
+            try { thrower(i); } catch (const std::runtime_error &error) {
+                std::lock_guard<std::mutex> lock(mutex);
+                caught += error.what() == local;
+            }
+            try { std::vector<int>().at(1); } catch (const std::out_of_range &) {
+                std::lock_guard<std::mutex> lock(mutex);
+                caught++;
+            }
+        });
+    for (auto &thread : threads)
+        thread.join();
+    std::random_device words, of_system("/dev/urandom");
+    bool random = words() != words() || words() != words();
+    random &= of_system() != of_system() || of_system() != of_system();
+    return Py_BuildValue("iisi", caught, calls, local.c_str(), random);
+}
+
+static PyMethodDef methods[] = {{"run", run, METH_NOARGS, ""}, {}};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "extension", "", -1, methods};
+PyMODINIT_FUNC PyInit_extension() { return PyModule_Create(&module); }
+"""
+
+
+def test_an_extension_in_cpp_needs_no_shared_libstdcpp_and_works(compilers, tmp_path):
+    """Exceptions from another library, threads, thread_local, call_once, random_device."""
+    (tmp_path / "libthrower.cpp").write_text(THROWER)
+    (tmp_path / "extension.cpp").write_text(EXTENSION)
+    thrower, complaints = link(compilers["2.28"], tmp_path / "libthrower.cpp", "-shared")
+    assert complaints == ""
+    extension, complaints = link(compilers["2.28"], tmp_path / "extension.cpp", "-shared", "-Wl,-rpath,$ORIGIN", thrower)
+    assert complaints == ""
+    for library in (thrower, extension):
+        assert not newer_than_the_floor(library)
+        assert libraries_needed(library) <= SYSTEM | {str(thrower)}
+        assert not re.search(r"(GLOBAL|WEAK) +DEFAULT +\d+ (_ZNSt13runtime_errorC|stat$)", readelf("--dyn-syms", library))
+    code = "import extension; print(extension.run())"
+    shown = subprocess.check_output(["python", "-c", code], cwd=tmp_path, env=compilers["2.28"], text=True)
+    assert shown == "(16, 1, 'untouched', 1)\n"
