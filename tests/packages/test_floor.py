@@ -8,8 +8,9 @@ import sysconfig
 import pytest
 from rattler.package_streaming import extract
 
-from conftest import PYTHON, environment, install
+from conftest import PYTHON
 from numpy_feedstock import artefact
+from numpy_feedstock.prefix import activated, install
 
 pytestmark = pytest.mark.packages
 
@@ -51,7 +52,7 @@ def compilers(channels, tmp_path_factory):
     for glibc, sysroot in {"2.28": "sysroot_linux-64=2.28", "machine": "sysroot_linux-64"}.items():
         prefix = tmp_path_factory.mktemp(glibc) / "prefix"
         install(channels, [sysroot, "gxx_linux-64", f"python={PYTHON}"], prefix)
-        found[glibc] = environment(prefix)
+        found[glibc] = activated(prefix)
     return found
 
 
