@@ -141,5 +141,28 @@ def _suite(result, style):
     return f"{table(rows, style)}\n\n{_host(result)}."
 
 
-# block of the README: the result it shows, and what writes it
-RENDERERS = {"bisect": ("bisect", _bisect), "matrix": ("matrix", _matrix), "load": ("load", _matrix), "suite": ("suite", _suite)}
+def _benchmark(result, style):
+    rows = sorted(result["rows"], key=lambda row: row["ratio"])
+    told = [{**row, **{key: f"{row[key] * 1e6:.1f}" for key in ("package", "wheel")}, "ratio": f"{row['ratio']:.2f}"} for row in rows]
+    return f"{table(told, style)}\n\nMicroseconds. {_speed(result, style)}"
+
+
+def _speed(result, style):
+    worst, best = (each(result["rows"], key=lambda row: row["ratio"]) for each in (min, max))
+    simd = "the same" if result["same_simd"] else "other"
+    return (
+        f"{len(result['rows'])} operations without BLAS, {result['rounds']} rounds: geometric mean {result['geometric_mean']:.2f}, "
+        f"from {worst['ratio']:.2f} ({worst['operation']}) to {best['ratio']:.2f} ({best['operation']}); {simd} SIMD features. "
+        f"{_host(result)}; {result['artefact']}."
+    )
+
+
+# block: the result it shows, and what writes it
+RENDERERS = {
+    "bisect": ("bisect", _bisect),
+    "matrix": ("matrix", _matrix),
+    "load": ("load", _matrix),
+    "suite": ("suite", _suite),
+    "benchmark": ("benchmark", _benchmark),
+    "speed": ("benchmark", _speed),
+}

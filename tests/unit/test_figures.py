@@ -11,7 +11,7 @@ README = figures.README.read_text()
 FIGURE = re.compile(r"\d[\d.,]*\s?(%|seconds\b|minutes\b|min\b|ms\b|MB\b|GB\b|hangs\b|trials\b|passed\b|of \d+ (imports|trials)\b)")
 
 
-@pytest.mark.parametrize("block", figures.RENDERERS)
+@pytest.mark.parametrize("block", figures.blocks(README))
 def test_a_block_is_what_the_last_result_says(block):
     assert figures.blocks(README)[block] == figures.pasted(block)
 
