@@ -9,7 +9,7 @@ from pathlib import Path
 from rattler import Subdir
 from rattler_build import Package
 
-from . import paths, variant
+from . import elf, paths, variant
 from .errors import UsageError
 
 # files beside a package: its Record; the results of numpy's own tests, JUnit XML
@@ -67,8 +67,13 @@ def sha256(path):
 
 def glibc_floor(path):
     """The oldest glibc that a package's dependencies admit, "2.28"; "none" without one."""
-    floors = [spec.split(">=")[1].split(",")[0] for spec in Package.from_file(path).depends if spec.startswith("__glibc >=")]
-    return max(floors, key=lambda version: tuple(map(int, version.split("."))), default="none")
+    return floor(Package.from_file(path).depends, "__glibc") or "none"
+
+
+def floor(depends, name):
+    """The highest version that the specs of a dependency begin at, "2.28"; None without one."""
+    floors = [spec.split(">=")[1].split(",")[0] for spec in depends if spec.startswith(f"{name} >=")]
+    return max(floors, key=elf.order, default=None)
 
 
 # what gives a test of the recipe its short name

@@ -4,10 +4,10 @@ import argparse
 import signal
 import sys
 
-from . import benchmark, bisect, build, evidence, suite, test
+from . import benchmark, bisect, build, evidence, suite, test, verify
 from .errors import FeedstockError
 
-VERBS = (build, bisect, evidence, suite, benchmark, test)
+VERBS = (build, verify, bisect, evidence, suite, benchmark, test)
 
 
 def main(argv):

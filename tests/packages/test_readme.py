@@ -21,6 +21,7 @@ RUN_HERE = [
     "python tests/repro/repro.py",
     "./scripts/feedstock build --numpy 2.4.4 --blas mkl --dry-run",
     "./scripts/feedstock build --help",
+    "./scripts/feedstock verify",
 ]
 # conda is on no package index that CI reaches
 NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda create ", "conda build "))]

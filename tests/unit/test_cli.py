@@ -15,7 +15,7 @@ def feedstock(*args):
     return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("verb", [[], ["build"], ["bisect"], ["evidence"], ["suite"], ["test"]])
+@pytest.mark.parametrize("verb", [[], ["build"], ["verify"], ["bisect"], ["evidence"], ["suite"], ["benchmark"], ["test"]])
 def test_help_has_examples(verb):
     result = feedstock(*verb, "--help")
     assert result.returncode == 0
@@ -33,6 +33,7 @@ def test_help_has_examples(verb):
         (["build", "--output", "/dev/null/channel"], "the output folder cannot be written: /dev/null/channel"),
         (["build", "--channel", "http://127.0.0.1:9/nowhere"], "the channel does not answer: http://127.0.0.1:9/nowhere"),
         (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["verify", "/no/such/numpy-2.3.5.conda"], "no such file: /no/such/numpy-2.3.5.conda"),
         (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (["bisect", "--timeout", "0"], "--trials must be 2 or more and --timeout above 0, found 8 and 0"),
         (["bulid"], "invalid choice: 'bulid'"),

@@ -1,0 +1,97 @@
+"""verify: finished packages of numpy against the policy, all findings at once."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tabulate import tabulate
+
+from . import paths
+from .checks import CHECKS, Unpacked
+from .errors import UsageError
+from .progress import Progress
+
+EPILOG = """\
+examples:
+  feedstock verify                            every package in output/
+  feedstock verify numpy-2.3.5-*.conda        these, ours or anybody's
+  feedstock verify --json                     for a script
+
+exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is wrong with one file of one artefact."""
+
+    artefact: str
+    file: str
+    check: str
+    found: str
+    allowed: str
+
+
+def configure_parser(subparsers):
+    parser = subparsers.add_parser(
+        "verify", help="check finished packages", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("artefacts", nargs="*", type=Path, metavar="ARTEFACT", help="a .conda file (default: every one in output/)")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args):
+    """Run the verb; exit code 0, or 1 with findings. UsageError when no artefact could be read."""
+    output = paths.ROOT / "output"
+    artefacts = args.artefacts or sorted(output.rglob("*.conda"))
+    if not artefacts:
+        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
+    findings, unreadable = [], []
+    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        for path in artefacts:
+            progress.subject = path.name
+            try:
+                findings += verify(path, progress.working)
+            except UsageError as error:
+                unreadable.append(error)
+                findings.append(Finding(path.name, "", "package", str(error), "a whole conda package of numpy for Linux"))
+    if len(unreadable) == len(artefacts):
+        raise UsageError("\n".join(map(str, unreadable)))
+    report(artefacts, findings, args)
+    return 1 if findings else 0
+
+
+def verify(path, say):
+    """Every Finding of every check. Raises UsageError for what is not a package of numpy."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Unpacked(path, Path(folder))
+        findings = []
+        for name, check in CHECKS.items():
+            found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
+            say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
+            findings += found
+        return findings
+
+
+def report(artefacts, findings, args):
+    """JSON with every finding, or a table for each artefact."""
+    if args.json:
+        found = [dataclasses.asdict(finding) for finding in findings]
+        print(json.dumps({"artefacts": [path.name for path in artefacts], "findings": found}, indent=1))
+        return
+    for path in artefacts:
+        mine = [finding for finding in findings if finding.artefact == path.name]
+        print(f"{path.name}: {len(mine)} findings ({', '.join(CHECKS)})")
+        if mine:
+            rows = {}  # files with the same finding share one, unless all are asked for
+            for finding in mine:
+                key = (finding.check, finding.found, finding.allowed, args.verbose and finding.file)
+                rows.setdefault(key, []).append(finding.file)
+            table = [(check, f"{files[0]} and {len(files) - 1} more" if files[1:] else files[0], found, allowed)
+                     for (check, found, allowed, _), files in rows.items()]
+            print(tabulate(table, headers=("check", "file", "found", "allowed")) + "\n")
