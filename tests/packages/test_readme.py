@@ -17,10 +17,18 @@ BLOCKS = re.findall(r"^```console\n(.*?)^```", (paths.ROOT / "README.md").read_t
 COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
 # run by CI and by the fixtures, to the letter
 RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
+# by the tests of each verb, on less or in another form, because they take their time
+MEASURED = [
+    "./scripts/feedstock bisect",
+    "./scripts/feedstock evidence --root build/root-3.11",
+    "./scripts/feedstock suite",
+    "./scripts/feedstock benchmark",
+]
 RUN_HERE = [
     "python tests/repro/repro.py",
     "./scripts/feedstock build --numpy 2.4.4 --blas mkl --dry-run",
     "./scripts/feedstock build --help",
+    "./scripts/feedstock evidence --dry-run",
     "./scripts/feedstock verify",
 ]
 # conda is on no package index that CI reaches
@@ -29,7 +37,7 @@ HERE_DOCUMENT = "cat > one.yaml <<EOF"
 
 
 def test_every_command_of_the_readme_is_accounted_for():
-    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *RUN_HERE, *NEED_CONDA, HERE_DOCUMENT}
+    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, *NEED_CONDA, HERE_DOCUMENT}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
 
 

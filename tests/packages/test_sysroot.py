@@ -1,4 +1,4 @@
-"""The floor: compilers that target glibc 2.28 on any machine, and packages that hold to it."""
+"""The sysroot: compilers that target glibc 2.28 on any machine, and packages that hold to it."""
 
 import os
 import re
