@@ -19,6 +19,7 @@ COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitl
 RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
 # by the tests of each verb, on less or in another form, because they take their time
 MEASURED = [
+    "./scripts/feedstock floor",
     "./scripts/feedstock bisect",
     "./scripts/feedstock evidence --root build/root-3.11",
     "./scripts/feedstock suite",
@@ -30,6 +31,7 @@ RUN_HERE = [
     "./scripts/feedstock build --help",
     "./scripts/feedstock evidence --dry-run",
     "./scripts/feedstock verify",
+    "./scripts/feedstock floor --dry-run",
 ]
 # conda is on no package index that CI reaches
 NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda create ", "conda build "))]

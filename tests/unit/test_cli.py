@@ -15,7 +15,7 @@ def feedstock(*args):
     return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("verb", [[], ["build"], ["verify"], ["bisect"], ["evidence"], ["suite"], ["benchmark"], ["test"]])
+@pytest.mark.parametrize("verb", [[], ["build"], ["verify"], ["floor"], ["bisect"], ["evidence"], ["suite"], ["benchmark"], ["test"]])
 def test_help_has_examples(verb):
     result = feedstock(*verb, "--help")
     assert result.returncode == 0
@@ -32,6 +32,8 @@ def test_help_has_examples(verb):
         (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
         (["build", "--output", "/dev/null/channel"], "the output folder cannot be written: /dev/null/channel"),
         (["build", "--channel", "http://127.0.0.1:9/nowhere"], "the channel does not answer: http://127.0.0.1:9/nowhere"),
+        (["floor", "/dev/null"], "not a package: /dev/null\n  found: "),
+        (["floor", "--root", "/nowhere"], "not the root directory of a Linux system: /nowhere\n  found:  no such directory"),
         (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["verify", "/no/such/numpy-2.3.5.conda"], "no such file: /no/such/numpy-2.3.5.conda"),
         (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),

@@ -1,0 +1,215 @@
+"""floor: the packages run on an older glibc, in a root of another Linux.
+
+Each package is put, with what it needs at run time, before the root's own
+Python, and then: its declared glibc, an import, a matrix product, numpy's tests
+of linalg, the repro, and the control: the same package with its patch undone,
+which the repro must find AFFECTED.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import rattler
+from rattler.package_streaming import extract
+from rattler_build import Package, RattlerBuildError
+from tabulate import tabulate
+
+from . import artefact, bootstrap, channel, child, compiler_cache, elf, paths, prefix, root
+from .errors import UsageError
+from .progress import Progress
+
+EPILOG = """\
+examples:
+  feedstock floor                          every package in output/, on glibc 2.31
+  feedstock floor --dry-run                what would be made and run
+  feedstock floor --root /srv/ubi8         in a root that is there already
+
+a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
+  podman run --name floor UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
+  mkdir /srv/ubi8 && podman export floor | tar -x -C /srv/ubi8
+"""
+# what the root brings itself; the bootstrap channel's are this machine's, and want its glibc
+OF_THE_ROOT = ("python", "python_abi", "libgcc", "libstdcxx")
+TEST_TOOLS = ("pytest", "hypothesis")
+# of numpy's chained errors the first says which library or symbol version is missing
+IMPORT = """
+import os, sys
+try:
+    import numpy
+except ImportError as error:
+    while error.__cause__:
+        error = error.__cause__
+    sys.exit(str(error))
+print(numpy.__version__, "on", os.confstr("CS_GNU_LIBC_VERSION"))
+"""
+# numpy multiplies integers without the BLAS: exact, to compare with
+MATMUL = """
+import numpy, re
+a = numpy.arange(250000).reshape(500, 500) % 97
+assert ((a.astype(float) @ a) == (a @ a)).all(), "wrong product"
+print("right, by", *set(re.findall(r"lib(?:mkl_rt|openblas)\\b.*", open("/proc/self/maps").read())))
+"""
+LIBRARY = {"mkl": "libmkl_rt.so.2", "openblas": "libopenblas.so.0"}
+# what the repro must end with where the patch is undone
+AFFECTED = {"mkl": "AFFECTED: hang, calls, threads failed", "openblas": "AFFECTED: calls failed"}
+CHECK_SECONDS = 1800  # of one check, on a busy machine
+
+
+@dataclass
+class Finding:
+    """The outcome of one check on one package."""
+
+    artefact: str
+    check: str
+    green: bool
+    expected: str
+    found: str
+    output: str = ""  # all that the check printed
+
+
+def configure_parser(subparsers):
+    parser = subparsers.add_parser(
+        "floor", help="run the packages on an older glibc", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("packages", nargs="*", type=Path, metavar="PACKAGE", help="numpy package (default: all in output/, of this Python)")
+    parser.add_argument("--root", type=Path, metavar="DIR", help=(
+        "a Linux in a directory, with the packages' Python, its headers and a C++ compiler "
+        "(default: Debian 11 with a CPython, made in build/)"))
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made and run, change nothing")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args):
+    """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
+    if args.root:
+        root.glibc(args.root)
+    packages = [open_package(path) for path in args.packages or built()]
+    if args.dry_run:
+        rows = [{"artefact": package.filename, **_plan(args.root, package)} for package in packages]
+        print(json.dumps(rows, indent=1) if args.json else tabulate(rows, headers="keys"))
+        return 0
+    findings = []
+    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        for package in packages:
+            progress.subject = package.filename
+            folder = args.root or root.ensure(python_of(package), progress)
+            for finding in examine(package, folder, progress):
+                findings.append(finding)
+                progress.step(f"{finding.check}: {'ok' if finding.green else 'RED'}: {finding.found}")
+                if finding.output and (args.verbose or not finding.green):
+                    progress.step(finding.output)
+    report(findings, args.json)
+    return 0 if all(finding.green for finding in findings) else 1
+
+
+def built():
+    """The packages of this Python in output/."""
+    tag = f"py{sys.version_info[0]}{sys.version_info[1]}h"
+    found = sorted((paths.ROOT / "output" / channel.this_platform()).glob(f"numpy-*_{tag}*.conda"))
+    if not found:
+        raise UsageError("no packages to run in output/", remedy="feedstock build, or name a package")
+    return found
+
+
+def open_package(path):
+    """The package at a path; UsageError when it is not one of ours."""
+    try:
+        package = Package.from_file(path)
+    except RattlerBuildError as error:
+        raise UsageError(f"not a package: {path}", found=error) from None
+    if package.name != "numpy" or blas_of(package) not in AFFECTED:
+        raise UsageError(f"not a package of this feedstock: {path}", found=f"{package.name} {package.build_string}")
+    return package
+
+
+def blas_of(package):
+    return package.build_string.split("_")[0]
+
+
+def python_of(package):
+    """Its Python's minor version, "3.11"."""
+    return re.sub(r".*_py3(\d+)h.*", r"3.\1", package.build_string)
+
+
+def examine(package, folder, progress):
+    """The findings on one package in a root; what is red ends them where nothing after it would prove anything."""
+    here, python = root.glibc(folder), root.interpreter(folder, python_of(package))
+    floor = artefact.glibc_floor(Path(package.path))
+    green = elf.order(floor) <= elf.order(here)
+    found = f"needs __glibc >={floor}, the root has {here}"
+    yield Finding(package.filename, "glibc", green, f"__glibc at most {here}", found)
+    if not green:
+        return
+    source = bootstrap.ensure(python_of(package), compiler_cache.program(), progress.step)
+    # in build/, so that the package cache's files are linked and not copied
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="floor-") as stage:
+        put_together = Path(stage, "prefix")
+        child.run(assemble, package.path, channel.url(source), put_together, log=paths.LOGS / "floor.log")
+        shutil.copytree(paths.RECIPE.parent / "repro", Path(stage, "repro"))
+        repro, blas = [python, "/mnt/repro/repro.py", "--timeout", "10"], blas_of(package)
+        for name, argv, code, expected in (
+            ("import", [python, "-c", IMPORT], 0, f"{package.version} on glibc {here}"),
+            ("matmul", [python, "-c", MATMUL], 0, f"right, by {LIBRARY[blas]}"),
+            ("linalg", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "numpy.linalg"], 0, " passed"),
+            ("repro", repro, 0, "not affected"),
+            ("control", repro, 1, AFFECTED[blas]),
+        ):
+            progress.step(f"running: {name}")
+            if name == "control":
+                prefix.undo_patch(put_together)
+            finding = run_check(package, folder, stage, name, argv, code, expected)
+            yield finding
+            if name in ("import", "repro") and not finding.green:
+                return
+
+
+def assemble(package, source, folder, say):
+    """A package, what it needs and numpy's test tools in a prefix without a Python. Runs in a child process."""
+    needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
+    # on this machine's glibc: what would not resolve on the root's is what the root brings
+    records = [each for each in prefix.solve([source], [*needs, *TEST_TOOLS]) if each.name.normalized not in OF_THE_ROOT]
+    asyncio.run(rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
+    extract(package, folder)
+
+
+def run_check(package, folder, stage, name, argv, code, expected):
+    """The Finding of one command: its exit code and the last line it printed."""
+    env = {"PYTHONPATH": f"/mnt/prefix/lib/python{python_of(package)}/site-packages"}
+    try:
+        done = root.run(folder, argv, stage=stage, env=env, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Finding(package.filename, name, False, expected, f"did not end in {CHECK_SECONDS} seconds")
+    output = (done.stderr + done.stdout).strip()
+    last = output.splitlines()[-1] if output else f"exit code {done.returncode}, no output"
+    if argv[1].endswith("repro.py") and done.returncode == 2:
+        raise UsageError(f"the repro cannot run in {folder}", found=last)
+    return Finding(package.filename, name, done.returncode == code and expected in last, expected, last, output)
+
+
+def report(findings, as_json):
+    """The closing table, or JSON."""
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
+    rows = [
+        {"artefact": each.artefact, "check": each.check, "": "ok" if each.green else "RED", "expected": each.expected, "found": each.found}
+        for each in findings
+    ]
+    print(tabulate(rows, headers="keys"))
+
+
+def _plan(given, package):
+    if given:
+        return {"root": str(given), "to do": f"run in glibc {root.glibc(given)}, {root.interpreter(given, python_of(package))}"}
+    folder, there = root.made(python_of(package))
+    return {"root": str(folder), "to do": "run" if there else f"make it: Debian's {root.SUITE}, CPython {python_of(package)}; run"}

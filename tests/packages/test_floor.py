@@ -1,0 +1,101 @@
+"""The packages on an older glibc, and those that only say that they run there."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from rattler.package_streaming import extract
+
+from conftest import FLAVOURS, PYTHON
+from numpy_feedstock import paths, prefix, root
+from numpy_feedstock.errors import UsageError
+
+pytestmark = pytest.mark.packages
+CHECKS = ["glibc", "import", "matmul", "linalg", "repro", "control"]
+
+
+def floor(*args):
+    """The floor verb on some packages; (exit code, {check: finding} of each package)."""
+    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "floor", "--json", *args]
+    result = subprocess.run(command, capture_output=True, text=True)
+    print(result.stderr)
+    found = {}
+    for finding in json.loads(result.stdout):
+        found.setdefault(finding["artefact"], {})[finding["check"]] = finding
+    return result.returncode, list(found.values())
+
+
+@pytest.mark.oldglibc
+@pytest.mark.parametrize("blas", FLAVOURS)
+def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, blas):
+    try:
+        root.check_can_make()
+    except UsageError as error:
+        pytest.skip(f"no root of an older glibc: {error}")
+    code, (findings,) = floor(artefacts[blas])
+    assert {check: finding["found"] for check, finding in findings.items() if not finding["green"]} == {}
+    assert (code, list(findings)) == (0, CHECKS)
+    assert findings["import"]["found"] == "2.3.5 on glibc 2.31"
+
+
+@pytest.fixture
+def altered(artefacts, tmp_path):
+    """Makes a package anew after a change to its unpacked files; its path. To be run in this machine's own root."""
+    try:
+        root.interpreter(Path("/"), PYTHON)
+    except UsageError as error:
+        pytest.skip(f"this machine's own root does not do: {error}")
+
+    def alter(change):
+        unpacked, target = tmp_path / "unpacked", tmp_path / f"{artefacts['openblas'].stem}.tar.bz2"
+        extract(artefacts["openblas"], unpacked)
+        change(unpacked)
+        with tarfile.open(target, "w:bz2", compresslevel=1) as archive:
+            for path in sorted(path for path in unpacked.rglob("*") if not path.is_dir()):
+                archive.add(path, path.relative_to(unpacked))
+        return target
+
+    return alter
+
+
+def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
+    def demand(unpacked):
+        index = unpacked / "info" / "index.json"
+        fields = json.loads(index.read_text())
+        fields["depends"] = [spec for spec in fields["depends"] if not spec.startswith("__glibc")] + ["__glibc >=2.99"]
+        index.write_text(json.dumps(fields))
+
+    code, (findings,) = floor("--root", "/", altered(demand))
+    here = root.glibc(Path("/"))
+    assert code == 1 and list(findings) == ["glibc"]
+    assert findings["glibc"]["expected"] == f"__glibc at most {here}"
+    assert findings["glibc"]["found"] == f"needs __glibc >=2.99, the root has {here}"
+
+
+def test_a_package_that_only_says_it_runs_there_is_found_out(altered, tmp_path):
+    def build(source, target, *options):
+        command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-o", target, "-x", "c", "-", "-x", "none", *options]
+        subprocess.run(command, input=source, text=True, check=True)
+
+    def relink(unpacked):
+        """The extension asks libc for a symbol version that no libc has yet."""
+        (extension,) = unpacked.glob("lib/python3.*/site-packages/numpy/_core/_multiarray_umath.*.so")
+        extension.unlink()
+        libc, versions = tmp_path / "libc.so.6", tmp_path / "versions"
+        versions.write_text("GLIBC_2.99 { newer; };")
+        build("void newer(void) {}", libc, "-Wl,-soname,libc.so.6", f"-Wl,--version-script={versions}")
+        build("void newer(void); void PyInit__multiarray_umath(void) { newer(); }", extension, libc)
+
+    code, (findings,) = floor("--root", "/", altered(relink))
+    assert code == 1 and list(findings) == ["glibc", "import"]
+    assert findings["glibc"]["green"] and "`GLIBC_2.99' not found" in findings["import"]["found"]
+
+
+def test_a_package_without_the_patch_is_red_and_no_control_for_anything(altered):
+    code, (findings,) = floor("--root", "/", altered(prefix.undo_patch))
+    assert code == 1 and list(findings) == CHECKS[:-1]
+    assert [check for check, finding in findings.items() if not finding["green"]] == ["repro"]
+    assert "AFFECTED: calls failed" in findings["repro"]["found"]
