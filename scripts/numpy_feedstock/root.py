@@ -24,8 +24,8 @@ from .errors import FeedstockError, UsageError
 SUITE = "bullseye"
 # for the repro: a compiler, and a gdb without a Python of its own; for CPython: the rest
 PACKAGES = ("g++", "gdb-minimal", "libffi-dev", "make", "zlib1g-dev")
-# the newer Debians whose source packages of CPython are built there
-SOURCES = ("bookworm", "trixie")
+# the newer Debian whose source package of CPython is built there
+SOURCES = {"3.11": "bookworm", "3.13": "trixie"}
 BUILD_PYTHON = "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules && make -j{jobs} && make altinstall"
 MARKER = "made-from.json"
 
@@ -59,7 +59,7 @@ def command(folder, argv, stage="", mode="ro"):
     stage : Path of a folder that is seen there, and can be written to, as /mnt
     mode : "ro" or "rw": whether the root itself can be written to
     """
-    return [*_isolated(), "sh", "-c", _ENTER, "sh", os.path.abspath(folder), str(stage), mode, *argv]
+    return [*_isolated(), "sh", "-c", _ENTER, "sh", os.path.abspath(folder), stage and os.path.abspath(stage), mode, *argv]
 
 
 def run(folder, argv, stage="", env=None, timeout=None):
@@ -95,9 +95,12 @@ def interpreter(folder, python):
 
 def made(python):
     """Where the root with a minor version of Python is kept, and whether it is there and up to date."""
+    if python not in SOURCES:
+        known = ", ".join(f"{minor} ({suite})" for minor, suite in SOURCES.items())
+        raise UsageError(f"no Debian has the source of python{python} for a root", known=known, remedy="name a root directory with --root")
     folder = paths.BUILD / f"root-{python}"
     marker = folder / MARKER
-    return folder, marker.exists() and json.loads(marker.read_text()) == _made_from()
+    return folder, marker.exists() and json.loads(marker.read_text()) == _made_from(python)
 
 
 def ensure(python, progress):
@@ -123,7 +126,7 @@ def ensure(python, progress):
         child.run(_debootstrap, partial / "root", _mirror(), log=log, on_line=progress.working)
         progress.step(f"building CPython {python} in it (once, about 3 minutes)")
         child.run(_build_python, partial / "root", python, _mirror(), log=log, on_line=progress.working)
-        (partial / "root" / MARKER).write_text(json.dumps(_made_from(), indent=1))
+        (partial / "root" / MARKER).write_text(json.dumps(_made_from(python), indent=1))
         (partial / "root").rename(folder)
         shutil.rmtree(partial)
     return folder
@@ -152,8 +155,8 @@ def _isolated():
     raise UsageError("entering a root needs root or user namespaces", found=found, remedy="run it as root, or allow user namespaces")
 
 
-def _made_from():
-    return {"suite": SUITE, "packages": list(PACKAGES), "sources": list(SOURCES), "python": BUILD_PYTHON}
+def _made_from(python):
+    return {"suite": SUITE, "packages": list(PACKAGES), "source": SOURCES[python], "python": BUILD_PYTHON}
 
 
 def _mirror():
@@ -173,7 +176,8 @@ def _debootstrap(folder, mirror, say):
     program = [shutil.which("debootstrap")]
     if program == [None]:
         unpacked = folder.parent / "debootstrap"
-        _call("download of debootstrap", ["apt-get", "download", "debootstrap"], say, cwd=folder.parent)
+        download = "download of debootstrap (apt-get update first, or apt-get install debootstrap)"
+        _call(download, ["apt-get", "download", "debootstrap"], say, cwd=folder.parent)
         _call("unpacking debootstrap", ["dpkg", "-x", *folder.parent.glob("debootstrap_*.deb"), unpacked], say)
         program = ["env", f"DEBOOTSTRAP_DIR={unpacked}/usr/share/debootstrap", unpacked / "usr/sbin/debootstrap"]
     # it mounts /proc there
@@ -187,7 +191,7 @@ def _build_python(folder, python, mirror, say):
     # apt checks the signatures; with a state of its own this machine's is left alone
     apt = folder.parent / "apt"
     (apt / "lists" / "partial").mkdir(parents=True)
-    (apt / "sources.list").write_text("".join(f"deb-src {mirror} {suite} main\n" for suite in SOURCES))
+    (apt / "sources.list").write_text(f"deb-src {mirror} {SOURCES[python]} main\n")
     own = {"Dir::Etc::SourceList": "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": "lists", "Dir::Cache": "."}
     options = [f"-o{key}={value if value == '/dev/null' else apt / value}" for key, value in own.items()]
     _call("apt-get update", ["apt-get", *options, "update"], say)

@@ -42,6 +42,11 @@ def test_its_glibc_and_python_are_asked_in_the_root():
         root.interpreter(HERE, "3.99")
 
 
+def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
+    with pytest.raises(UsageError, match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3.13"):
+        root.made("3.12")
+
+
 @pytest.fixture(scope="module")
 def empty_linux(tmp_path_factory):
     """A root that can be entered and has nothing but a shell that does nothing."""
