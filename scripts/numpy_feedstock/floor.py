@@ -153,8 +153,8 @@ def examine(package, folder, progress):
     source = bootstrap.ensure(python_of(package), compiler_cache.program(), progress.step)
     # in build/, so that the package cache's files are linked and not copied
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="floor-") as stage:
-        put_together = Path(stage, "prefix")
-        child.run(assemble, package.path, channel.url(source), put_together, log=paths.LOGS / "floor.log")
+        assembled = Path(stage, "prefix")
+        child.run(assemble, package.path, channel.url(source), assembled, log=paths.LOGS / "floor.log")
         shutil.copytree(paths.RECIPE.parent / "repro", Path(stage, "repro"))
         repro, blas = [python, "/mnt/repro/repro.py", "--timeout", "10"], blas_of(package)
         for name, argv, code, expected in (
@@ -166,7 +166,7 @@ def examine(package, folder, progress):
         ):
             progress.step(f"running: {name}")
             if name == "control":
-                prefix.undo_patch(put_together)
+                prefix.undo_patch(assembled)
             finding = run_check(package, folder, stage, name, argv, code, expected)
             yield finding
             if name in ("import", "repro") and not finding.green:
