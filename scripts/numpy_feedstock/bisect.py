@@ -91,7 +91,8 @@ async def _row(release, folder, variables, args):
         return {"release": release, "verdict": f"no wheel for {wheel.TAG}"}
     state = gate.state((folder / "numpy" / "__init__.py").read_text())
     environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
-    report = await repro.examine(sys.executable, "--check", "hang", "--check", "calls", *args, environment=environment)
+    checks = ("--check", "hang", "--check", "calls")
+    report = await repro.examine([sys.executable, repro.PROGRAM], *checks, *args, environment=environment)
     calls, plain, decided = repro.calls(report), repro.hangs(report, late=False), repro.hangs(report, late=True)
     verdict = "hangs" if plain[0] + decided[0] else "multiplies at import" if calls else "ok"
     return {

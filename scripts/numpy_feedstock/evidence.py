@@ -4,12 +4,14 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import artefact, figures, paths, prefix, repro
+from . import artefact, figures, paths, prefix, repro, root
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -25,6 +27,7 @@ main thread comes last to its kernel. A cell stops at its third hang of a kind.
 """
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
+KINDS = ("package", "control")
 # the packages that a figure depends on
 _TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
@@ -37,6 +40,8 @@ def configure_parser(subparsers):
     artefact.add_arguments(parser)
     parser.add_argument("--layer", action="append", choices=LAYERS, help="threading layer of MKL, repeatable (default: all)")
     parser.add_argument("--threads", action="append", type=int, metavar="N", help="repeatable (default: 1, 2 and 8)")
+    parser.add_argument("--root", action="append", type=Path, default=[], metavar="DIR", help=(
+        "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock floor` makes build/root-3.11"))
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="imports inside dlopen a cell (default: 20)")
     parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="after which an import counts as hung (default: 10)")
     parser.add_argument("--record", choices=("matrix", "load"), help="keep it in tests/evidence under this name and put it into the README")
@@ -54,9 +59,11 @@ def execute(args):
     if args.dry_run:
         print(figures.table([{**cell, "imports": args.trials} for cell in cells]))
         return 0
+    for directory in args.root:
+        root.glibc(directory)  # UsageError when it is none
     with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         progress.subject = f"numpy {args.numpy}"
-        result = examine(cells, artefacts, args.trials, args.timeout, progress.step)
+        result = examine(cells, artefacts, args.root, args.trials, args.timeout, progress.step)
     if args.record:
         figures.record(args.record, result)
     figures.show("matrix", result, args)
@@ -71,45 +78,73 @@ def matrix(flavours, layers, threads):
                 yield {"blas": blas, "layer": layer, "threads": count}
 
 
-def examine(cells, artefacts, trials, timeout, report):
-    """What `figures` keeps: the host, versions, and a row for each cell and kind of package."""
-    with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
+def examine(cells, artefacts, roots, trials, timeout, report):
+    """What `figures` keeps: the host, versions, and a row for each glibc, cell and kind of package."""
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="evidence-") as folder:
         report("installing the packages and their controls")
-        prefixes, versions = make_prefixes(artefacts, Path(folder))
-        rows = asyncio.run(_examine_all(cells, prefixes, ("--trials", trials, "--timeout", timeout), report))
+        places, versions = make_prefixes(artefacts, Path(folder))
+        for number, directory in enumerate(roots):
+            places += [_in_root(directory, path, blas, kind, Path(folder, f"{number}-{blas}-{kind}"))
+                       for blas, path in artefacts.items() for kind in KINDS]
+        rows = asyncio.run(_examine_all(cells, places, ("--trials", trials, "--timeout", timeout), report))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
     names = {blas: path.name for blas, path in artefacts.items()}
     return {"host": figures.host(), "commit": commit, "artefacts": names, "versions": versions, "rows": rows}
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a package or its control can be examined."""
+
+    blas: str
+    kind: str  # of KINDS
+    glibc: str
+    command: list  # what runs the repro there
+    environment: dict
+
+
 def make_prefixes(artefacts, folder):
-    """{(flavour, "package" or "control"): prefix}, and {package: version} of what is in them."""
-    prefixes, versions = {}, {}
+    """The Places on this machine, and {package: version} of what is in them."""
+    places, versions = [], {}
     for blas, path in artefacts.items():
-        for kind in ("package", "control"):
+        for kind in KINDS:
             specs = [artefact.spec(path), "gxx_linux-64"]
-            prefixes[blas, kind] = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
-        prefix.undo_patch(prefixes[blas, "control"])
-        records = [json.loads(record.read_text()) for record in prefixes[blas, "control"].glob("conda-meta/*.json")]
+            made = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
+            if kind == "control":
+                prefix.undo_patch(made)
+            places.append(Place(blas, kind, figures.host()["glibc"], [made / "bin/python", repro.PROGRAM], prefix.activated(made)))
+        records = [json.loads(record.read_text()) for record in made.glob("conda-meta/*.json")]
         versions.update({record["name"]: record["version"] for record in records if record["name"] in _TOLD})
-    return prefixes, dict(sorted(versions.items()))
+    return places, dict(sorted(versions.items()))
 
 
-async def _examine_all(cells, prefixes, args, report):
-    places = asyncio.Semaphore(os.cpu_count())
-    environments = {key: prefix.activated(folder) for key, folder in prefixes.items()}
+def _in_root(directory, path, blas, kind, stage):
+    """The Place of a package in a root; ``stage`` is the folder that is seen there."""
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    interpreter = root.interpreter(directory, python)
+    made = stage / "prefix"
+    prefix.assemble(path, prefix.sources(path)[1:], [], made)
+    if kind == "control":
+        prefix.undo_patch(made)
+    shutil.copytree(repro.PROGRAM.parent, stage / "repro")
+    command = root.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
+    environment = root.environment({"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages"})
+    return Place(blas, kind, root.glibc(directory), command, environment)
 
-    async def examine_one(cell, kind):
-        key = cell["blas"], kind
-        async with places:
-            examined = await repro.examine(prefixes[key] / "bin/python", *args, *_variables(cell), environment=environments[key])
+
+async def _examine_all(cells, places, args, report):
+    cores = asyncio.Semaphore(os.cpu_count())
+
+    async def examine_one(cell, place):
+        async with cores:
+            examined = await repro.examine(place.command, *args, *_variables(cell), environment=place.environment)
         verdict = "AFFECTED" if examined["affected"] else "not affected"
-        report(f"{cell['blas']} {cell['layer']} {cell['threads']} threads, {kind}: {verdict}")
-        return _row(cell, kind, examined)
+        report(f"{cell['blas']} {cell['layer']} {cell['threads']} threads, glibc {place.glibc}, {place.kind}: {verdict}")
+        return _row(cell, place, examined)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(examine_one(cell, kind)) for cell in cells for kind in ("package", "control")]
+            tasks = [group.create_task(examine_one(cell, place)) for cell in cells for place in places if place.blas == cell["blas"]]
     except* FeedstockError as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -124,10 +159,10 @@ def _variables(cell):
     return [part for name, value in names.items() for part in ("--env", f"{name}={value}")]
 
 
-def _row(cell, kind, examined):
+def _row(cell, place, examined):
     after = repro.after_import(examined)
     return {
-        **cell, "kind": kind, "glibc": examined["libc"].split()[-1], "calls": repro.calls(examined),
+        **cell, "kind": place.kind, "glibc": place.glibc, "calls": repro.calls(examined),
         "plain": repro.hangs(examined, late=False), "decided": repro.hangs(examined, late=True),
         "os_threads": after["os_threads"], "max_threads": after["max_threads"], "layer_found": after["layer"],
         "library": after["library"], "kernels": after["kernels"], "stacks": examined["stacks"],

@@ -7,7 +7,6 @@ which the repro must find AFFECTED.
 """
 
 import argparse
-import asyncio
 import json
 import re
 import shutil
@@ -17,8 +16,6 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import rattler
-from rattler.package_streaming import extract
 from rattler_build import Package, RattlerBuildError
 from tabulate import tabulate
 
@@ -36,8 +33,6 @@ a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
   podman run --name floor UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
   mkdir /srv/ubi8 && podman export floor | tar -x -C /srv/ubi8
 """
-# what the root brings itself; the bootstrap channel's are this machine's, and want its glibc
-OF_THE_ROOT = ("python", "python_abi", "libgcc", "libstdcxx")
 TEST_TOOLS = ("pytest", "hypothesis")
 # of numpy's chained errors the first says which library or symbol version is missing
 IMPORT = """
@@ -154,7 +149,7 @@ def examine(package, folder, progress):
     # in build/, so that the package cache's files are linked and not copied
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="floor-") as stage:
         assembled = Path(stage, "prefix")
-        child.run(assemble, package.path, channel.url(source), assembled, log=paths.LOGS / "floor.log")
+        child.run(prefix.assemble, package.path, [channel.url(source)], TEST_TOOLS, assembled, log=paths.LOGS / "floor.log")
         shutil.copytree(paths.RECIPE.parent / "repro", Path(stage, "repro"))
         repro, blas = [python, "/mnt/repro/repro.py", "--timeout", "10"], blas_of(package)
         for name, argv, code, expected in (
@@ -171,15 +166,6 @@ def examine(package, folder, progress):
             yield finding
             if name in ("import", "repro") and not finding.green:
                 return
-
-
-def assemble(package, source, folder, say):
-    """A package, what it needs and numpy's test tools in a prefix without a Python. Runs in a child process."""
-    needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
-    # on this machine's glibc: what would not resolve on the root's is what the root brings
-    records = [each for each in prefix.solve([source], [*needs, *TEST_TOOLS]) if each.name.normalized not in OF_THE_ROOT]
-    asyncio.run(rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
-    extract(package, folder)
 
 
 def run_check(package, folder, stage, name, argv, code, expected):

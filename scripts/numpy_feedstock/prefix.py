@@ -7,12 +7,17 @@ import subprocess
 from pathlib import Path
 
 import rattler
+from rattler.package_streaming import extract
+from rattler_build import Package
 
 from . import artefact, channel, gate, paths
 from .errors import FeedstockError, UsageError
 
 # an inherited value of these would change what a prefix does
 _STEERING = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
+
+# what a root has itself; the bootstrap channel's are this machine's, and want its glibc
+_OF_A_ROOT = ("python", "python_abi", "libgcc", "libstdcxx")
 
 
 def solve(channels, specs, virtual_packages=None):
@@ -45,6 +50,19 @@ def install(channels, specs, prefix):
     """Solve and install into a new prefix; its Path."""
     asyncio.run(rattler.install(solve(channels, specs), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
     return Path(prefix)
+
+
+def assemble(package, channels, more, folder, say=print):
+    """A package and what it needs in a new prefix without a Python, for a root that has its own.
+
+    package : its path
+    more : specs of what else is wanted
+    """
+    needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
+    # on this machine's glibc: what would not resolve on the root's is what the root brings
+    records = [each for each in solve(channels, [*needs, *more]) if each.name.normalized not in _OF_A_ROOT]
+    asyncio.run(rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
+    extract(package, folder)
 
 
 def activated(prefix):

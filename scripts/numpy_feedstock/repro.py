@@ -2,29 +2,24 @@
 
 import asyncio
 import json
-import os
 
 from . import paths
 from .errors import FeedstockError, UsageError
 
 PROGRAM = paths.ROOT / "tests" / "repro" / "repro.py"
-# an inherited value would make another numpy of the one that is examined
-_STEERING = ("PYTHON", "CONDA", "LD_PRELOAD")
 
 
-async def examine(python, *args, environment=None, command=()):
+async def examine(command, *args, environment):
     """The repro's report, a dict: see its ``--help``. Nothing it started is left when this ends.
 
-    python : whose numpy is examined
+    command : list, what runs the repro, [python, PROGRAM] for the numpy of a Python
     args : of the repro
-    environment : dict, instead of this process's
-    command : what the repro is run by, in front of it; by default ``python``
+    environment : dict of all variables
 
     Raises UsageError when the repro says that it was used wrongly.
     """
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(_STEERING)}
     process = await asyncio.create_subprocess_exec(
-        *(command or [python, PROGRAM]), "--json", *map(str, args), env=environment or clean, start_new_session=True,
+        *command, "--json", *map(str, args), env=environment, start_new_session=True,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )
     try:

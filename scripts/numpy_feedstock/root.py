@@ -62,6 +62,11 @@ def command(folder, argv, stage="", mode="ro"):
     return [*_isolated(), "sh", "-c", _ENTER, "sh", os.path.abspath(folder), stage and os.path.abspath(stage), mode, *argv]
 
 
+def environment(more):
+    """The variables of a program in a root: no shell variable of this machine, and ``more``, a dict."""
+    return _ENVIRONMENT | more
+
+
 def run(folder, argv, stage="", env=None, timeout=None):
     """Run ``argv`` in a root; the finished process with its stdout and stderr as text.
 
@@ -69,7 +74,7 @@ def run(folder, argv, stage="", env=None, timeout=None):
     timeout : seconds; subprocess.TimeoutExpired after them, when everything in there has ended
     """
     return subprocess.run(
-        command(folder, argv, stage), env=_ENVIRONMENT | (env or {}), timeout=timeout,
+        command(folder, argv, stage), env=environment(env or {}), timeout=timeout,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
     )
 
