@@ -56,3 +56,20 @@ def test_the_packages_own_results_are_beside_it(artefacts, records):
         counts = junit.count(junit.outcomes(artefact.beside(path, artefact.RESULTS)))
         assert counts == records[blas].numpy_tests
         assert counts["failed"] == 0 and counts["passed"] > 40_000
+
+
+def test_the_suite_on_the_control_fails_nowhere_that_the_package_does_not(artefacts):
+    result = feedstock("suite", "--blas", "openblas", "--json")
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["only_package"] == [] and row["control"]["passed"] > 40_000
+
+
+def test_the_benchmark_compares_with_the_released_wheel(artefacts):
+    result = feedstock("benchmark", "--rounds", "1", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert len(found["rows"]) > 35 and all(row["package"] > 0 and row["wheel"] > 0 for row in found["rows"])
+    assert found["artefact"] == artefacts["openblas"].name
+    # compiled for the same CPUs
+    assert found["same_simd"]
