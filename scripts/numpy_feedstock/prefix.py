@@ -20,19 +20,20 @@ _STEERING = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_
 _OF_A_ROOT = ("python", "python_abi", "libgcc", "libstdcxx")
 
 
-def solve(channels, specs, virtual_packages=None):
+def solve(channels, specs, virtual_packages=None, **options):
     """What a solver picks: a list of rattler.RepoDataRecord.
 
     channels : URLs, the first has priority
     specs : str, as on a command line
     virtual_packages : of the host, this machine's by default
+    options : more of rattler.solve's
     """
     if virtual_packages is None:
         virtual_packages = [package.into_generic() for package in rattler.VirtualPackage.detect()]
     return asyncio.run(
         rattler.solve(
             sources=channels, specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
-            platforms=[str(rattler.Subdir.current()), "noarch"], virtual_packages=virtual_packages,
+            platforms=[str(rattler.Subdir.current()), "noarch"], virtual_packages=virtual_packages, **options,
         )
     )
 

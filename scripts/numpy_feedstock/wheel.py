@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from . import paths
-from .errors import FeedstockError
+from .errors import UsageError
 
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 
@@ -16,7 +16,7 @@ TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 def unpacked(name, version, sha256):
     """The folder of a wheel for the running Python, as on sys.path; fetched if it is not there.
 
-    Raises FeedstockError when the wheel cannot be had or has another sha256.
+    Raises UsageError when the wheel cannot be had or has another sha256.
     """
     folder = paths.BUILD / "unpacked" / f"{name}-{version}-{sha256[:12]}"
     if not folder.exists():
@@ -29,7 +29,7 @@ def unpacked(name, version, sha256):
             ]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
-                raise FeedstockError(
+                raise UsageError(
                     f"the wheel of {name} {version} for {TAG} could not be had", expected=f"sha256 {sha256}",
                     found=result.stderr.strip(), remedy="`pip config list` shows the index that pip asks",
                 )

@@ -5,7 +5,7 @@ import platform
 import pytest
 
 from numpy_feedstock import released, wheel
-from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.errors import UsageError
 
 
 def test_a_release_without_a_wheel_for_this_python_is_none(monkeypatch):
@@ -15,7 +15,7 @@ def test_a_release_without_a_wheel_for_this_python_is_none(monkeypatch):
 
 def test_a_wheel_with_another_sha256_is_refused_and_nothing_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(wheel.paths, "BUILD", tmp_path)
-    with pytest.raises(FeedstockError) as caught:
+    with pytest.raises(UsageError) as caught:
         wheel.unpacked("iniconfig", "2.3.1", "0" * 64)
     assert "the wheel of iniconfig 2.3.1" in str(caught.value)
     assert f"expected: sha256 {'0' * 64}" in str(caught.value)

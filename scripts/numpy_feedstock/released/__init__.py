@@ -28,7 +28,7 @@ def check_platform():
 
 
 def unpack_release(release):
-    """A folder to import that numpy from; None where this Python has no wheel of it. Raises FeedstockError."""
+    """A folder to import that numpy from; None where this Python has no wheel of it. Raises UsageError."""
     sha256 = known()[release].get(wheel.TAG)
     return sha256 and wheel.unpacked("numpy", release, sha256)
 
