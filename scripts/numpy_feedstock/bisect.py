@@ -97,5 +97,5 @@ async def _row(release, folder, variables, args):
     verdict = "hangs" if plain[0] + decided[0] else "multiplies at import" if calls else "ok"
     return {
         "release": release, "check": state != "absent", "gated": state == "gated", "calls": calls,
-        "plain": plain, "decided": decided, "verdict": verdict, "stacks": report["stacks"],
+        "plain": plain, "decided": decided, "verdict": verdict, "stacks": repro.stacks(report),
     }

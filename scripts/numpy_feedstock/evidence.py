@@ -165,5 +165,5 @@ def _row(cell, place, examined):
         **cell, "kind": place.kind, "glibc": place.glibc, "calls": repro.calls(examined),
         "plain": repro.hangs(examined, late=False), "decided": repro.hangs(examined, late=True),
         "os_threads": after["os_threads"], "max_threads": after["max_threads"], "layer_found": after["layer"],
-        "library": after["library"], "kernels": after["kernels"], "stacks": examined["stacks"],
+        "library": after["library"], "kernels": after["kernels"], "stacks": repro.stacks(examined),
     }

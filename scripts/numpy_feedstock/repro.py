@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 from . import paths
 from .errors import FeedstockError, UsageError
@@ -58,3 +59,8 @@ def after_import(report):
     if "checked" not in first["facts"]:
         raise FeedstockError(f"the threads could not be counted: {first['text']}")
     return first["facts"]["checked"]
+
+
+def stacks(report):
+    """The native stacks of the first hang, without the folders of this machine; empty without a hang."""
+    return re.sub(r"\b(from|at) /\S*/", r"\1 ", report["stacks"])

@@ -23,6 +23,11 @@ def test_there_is_no_figure_outside_the_blocks():
     assert not FIGURE.search(text), FIGURE.search(text)
 
 
+@pytest.mark.parametrize("path", sorted(figures.FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_a_result_names_no_folder_of_the_machine(path):
+    assert not re.search(r"(?<![\w.])/(tmp|root|home|work|usr|opt)/", path.read_text())
+
+
 def test_a_changed_figure_is_found():
     changed = README.replace("3 of 3", "0 of 3", 1)
     assert figures.blocks(changed) != figures.blocks(README)
