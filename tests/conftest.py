@@ -1,11 +1,15 @@
 """Fixtures on real packages: `feedstock build` makes them, py-rattler installs them."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from numpy_feedstock import artefact, bootstrap, channel, compiler_cache, paths, prefix, variant
+
+# a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RELEASE = "2.3.5"
 FLAVOURS = ("mkl", "openblas")
