@@ -64,8 +64,9 @@ def compare(python, wheel, rounds, report):
     for turn in range(rounds):
         report(f"round {turn + 1} of {rounds}")
         # who comes first changes, so that what the machine does meanwhile falls on both
+        # -P: its folder has a module named as one of the standard library
         for kind in sorted(best, reverse=turn % 2):
-            for operation, seconds in json.loads(run(python, [OPERATIONS], wheel if kind == "wheel" else None)).items():
+            for operation, seconds in json.loads(run(python, ["-P", OPERATIONS], wheel if kind == "wheel" else None)).items():
                 best[kind][operation] = min(seconds, best[kind].get(operation, math.inf))
     return [
         {"operation": operation, "package": package, "wheel": best["wheel"][operation], "ratio": best["wheel"][operation] / package}

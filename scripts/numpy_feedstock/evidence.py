@@ -128,7 +128,9 @@ def _in_root(directory, path, blas, kind, stage):
         prefix.undo_patch(made)
     shutil.copytree(repro.PROGRAM.parent, stage / "repro")
     command = root.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
-    environment = root.environment({"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages"})
+    # a conda Python's own library path leads there; MKL looks for TBB on it
+    libraries = {"LD_LIBRARY_PATH": "/mnt/prefix/lib"}
+    environment = root.environment({"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages", **libraries})
     return Place(blas, kind, root.glibc(directory), command, environment)
 
 
