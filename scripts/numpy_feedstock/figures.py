@@ -48,9 +48,10 @@ def record(name, result):
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     text = README.read_text()
-    for block in blocks(text):
+    for block, content in blocks(text).items():
         if RENDERERS[block][0] == name:
-            text = text.replace(blocks(text)[block], pasted(block))
+            # with its mark: a block that was never filled is empty
+            text = text.replace(f"<!-- {block} -->\n{content}", f"<!-- {block} -->\n{pasted(block)}")
     README.write_text(text)
 
 
