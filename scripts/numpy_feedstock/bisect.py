@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 
-from . import bootstrap, figures, gate, released, repro, wheel
+from audit_numpy import gate
+
+from . import bootstrap, figures, released, repro, wheel
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -89,7 +91,7 @@ async def _examine_all(folders, variables, args, report):
 async def _row(release, folder, variables, args):
     if folder is None:
         return {"release": release, "verdict": f"no wheel for {wheel.TAG}"}
-    state = gate.state((folder / "numpy" / "__init__.py").read_text())
+    state = gate((folder / "numpy" / "__init__.py").read_text())
     environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
     checks = ("--check", "hang", "--check", "calls")
     report = await repro.examine([sys.executable, repro.PROGRAM], *checks, *args, environment=environment)

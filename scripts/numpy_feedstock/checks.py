@@ -1,15 +1,19 @@
 """The checks on an unpacked package: each yields (file, found, allowed) for whatever policy.yaml does not allow."""
 
+import ast
 import fnmatch
 import json
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import yaml
 from rattler.package_streaming import extract
 
-from . import artefact, elf, gate, paths
+from audit_numpy import CHECK, gate
+
+from . import artefact, elf, paths
 from .errors import UsageError
 
 POLICY = yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
@@ -130,22 +134,34 @@ def the_gate(package):
         return
     text, allowed = package.text(name), ["gated"] if package.patched else ["gated", "absent"]
     try:
-        state = gate.state(text)
+        state = gate(text)
     except (SyntaxError, ValueError) as error:
         state = f"not Python: {error}"
     if state not in allowed:
         yield name, state, " or ".join(allowed)
-    elif package.patched and gate.check(text) not in _checks_left_by_patches(package):
+    elif package.patched and definition(text) not in _definitions_left_by_patches(package):
         yield name, "another check", "the one that the patch in info/recipe leaves"
 
 
-def _checks_left_by_patches(package):
+def _definitions_left_by_patches(package):
     for name in package.files:
         if name.endswith(".patch"):
             try:
-                yield gate.check(gate.patched(package.text(name)))
+                yield definition(left_by(package.text(name)))
             except SyntaxError:  # a patch of other places: not a text of its own
                 pass
+
+
+def definition(source):
+    """That of numpy's check, without layout and comments, to compare; None where there is none."""
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name == CHECK]
+    return ast.dump(found[0]) if found else None
+
+
+def left_by(patch):
+    """The lines that a patch of one hunk leaves behind, as source text of their own."""
+    hunk = patch.partition("\n@@")[2].splitlines()[1:]
+    return textwrap.dedent("\n".join(line[1:] for line in hunk if line[:1] in (" ", "+")))
 
 
 def recipe(package):

@@ -10,7 +10,9 @@ import rattler
 from rattler.package_streaming import extract
 from rattler_build import Package
 
-from . import artefact, channel, gate, paths
+from audit_numpy import gate
+
+from . import artefact, channel, paths
 from .errors import FeedstockError, UsageError
 
 # an inherited value of these would change what a prefix does
@@ -89,5 +91,5 @@ def undo_patch(prefix):
     no_repository = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
     subprocess.run(["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository)
     shutil.rmtree(init.parent / "__pycache__", ignore_errors=True)
-    if gate.state(init.read_text()) != "ungated":
+    if gate(init.read_text()) != "ungated":
         raise FeedstockError(f"the patch could not be undone: {init}")

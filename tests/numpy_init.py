@@ -1,0 +1,68 @@
+"""Stubs of numpy/__init__.py, and the check as the patch leaves it."""
+
+import textwrap
+
+from numpy_feedstock import checks, paths
+
+# modelled on numpy/__init__.py
+MODULE = """
+import sys
+import os
+try:
+    __NUMPY_SETUP__
+except NameError:
+    __NUMPY_SETUP__ = False
+if __NUMPY_SETUP__:
+    sys.stderr.write("from the source tree")
+else:
+    try:
+        from numpy.__config__ import show_config
+    except ImportError as e:
+        raise ImportError("no numpy here") from e
+
+    def _sanity_check():
+        x = ones(2)
+        if not abs(x.dot(x) - 2.0) < 1e-5:
+            raise AssertionError
+    _sanity_check()
+
+    def hugepage_setup():
+        if sys.platform == "linux":
+            return 1
+    hugepage_setup()
+"""
+PRODUCT = """
+    def blas_fpe_check():
+        {first}
+        with errstate(all='raise'):
+            x = ones((20, 20))
+            try:
+                x @ x
+            except FloatingPointError:
+                warnings.warn("spurious")
+"""
+CALL = """
+    blas_fpe_check()
+    del blas_fpe_check
+"""
+GATE = "if sys.platform != 'darwin': return"
+(PATCH,) = (paths.RECIPE.parent / "patches").glob("*.patch")
+
+
+def indent(text):
+    return textwrap.indent(text, "    ")
+
+
+def gated_by(first):
+    """The module with a check that begins with a statement."""
+    return MODULE + PRODUCT.format(first=first) + CALL
+
+
+def called_by(call, before=""):
+    """The module with an ungated check and another way to call it."""
+    return MODULE + indent(before) + PRODUCT.format(first="pass") + indent(call)
+
+
+UNGATED = gated_by("pass")
+GATED = gated_by(GATE)
+PATCHED = MODULE + indent(checks.left_by(PATCH.read_text()))
