@@ -33,13 +33,15 @@ RUN_HERE = [
     "./scripts/feedstock verify",
     "./scripts/feedstock floor --dry-run",
 ]
+# on this machine's prefixes instead
+AUDIT = "python3 scripts/audit_numpy.py /opt/conda/envs"
 # conda is on no package index that CI reaches
 NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda create ", "conda build "))]
 HERE_DOCUMENT = "cat > one.yaml <<EOF"
 
 
 def test_every_command_of_the_readme_is_accounted_for():
-    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, *NEED_CONDA, HERE_DOCUMENT}
+    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, AUDIT, *NEED_CONDA, HERE_DOCUMENT}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
 
 
@@ -47,6 +49,16 @@ def test_every_command_of_the_readme_is_accounted_for():
 def test_it_runs(command, prefixes):
     done = subprocess.run(command, shell=True, cwd=paths.ROOT, env=activated(prefixes["mkl"]), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("kind", "verdict", "code"), [("prefixes", "FIXED", 0), ("controls", "AFFECTED", 1)])
+def test_the_audit_tells_the_mkl_package_from_its_control(request, kind, verdict, code):
+    prefix = request.getfixturevalue(kind)["mkl"]
+    command = AUDIT.replace("/opt/conda/envs", shlex.quote(str(prefix)))
+    done = subprocess.run(command, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.endswith(str(prefix))]
+    assert row[:2] == [verdict, "2.3.5"] and row[2].startswith("mkl_py") and row[4] == "mkl"
 
 
 @pytest.mark.parametrize("command", [command for command in NEED_CONDA if command.startswith("conda create")])
