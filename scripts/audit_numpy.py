@@ -316,10 +316,10 @@ def _row(prefix, site, records, report):
     source = read(os.path.join(folder, "__init__.py"), report)
     state, unclear = (None, "there is no numpy/__init__.py that could be read") if source is None else _gate_of(source)
     blas, by = _blas(folder, prefix, records, report)
-    if state and (state != "ungated" or blas):
-        verdict, reason = FIXED if state != "ungated" else AFFECTED if blas == "mkl" else LATENT, SAID[state]
+    if state is None or state == "ungated" and blas is None:
+        verdict = UNKNOWN
     else:
-        verdict, reason = UNKNOWN, unclear or SAID[state] + ", with what is not known"
+        verdict = FIXED if state != "ungated" else AFFECTED if blas == "mkl" else LATENT
     version = _version(folder, here, report)
     recorded = records.get("numpy", ("", "", ""))
     # a wheel over conda's numpy leaves the record as it was
@@ -329,7 +329,8 @@ def _row(prefix, site, records, report):
         "version": version or recorded[1], "build": recorded[2] if conda else "",
         "channel": _channel(os.path.join(prefix, "conda-meta", "-".join(recorded) + ".json"), report) if conda else "",
         "gate": state, "blas": blas, "blas_by": by, "activation": _activation(prefix, report),
-        "importers": sorted(IMPORTERS.keys() & (records.keys() | {name.split("-")[0] for name in here})), "reason": reason,
+        "importers": sorted(IMPORTERS.keys() & (records.keys() | {name.split("-")[0] for name in here})),
+        "reason": "%s; BLAS: %s" % (unclear or SAID[state], by),
     }
 
 
@@ -435,7 +436,7 @@ def table(rows, verbose):
     yield from ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
     for row in rows:
         if row["verdict"] == UNKNOWN or verbose:
-            yield shown("%s: %s; BLAS: %s" % (row["numpy"], row["reason"], row["blas_by"]))
+            yield shown("%s: %s" % (row["numpy"], row["reason"]))
     for name in sorted({name for row in rows for name in row["importers"]}):
         yield "%s imports numpy from a static constructor: %s" % (name, IMPORTERS[name])
     yield ", ".join("%d %s" % (sum(row["verdict"] == verdict for row in rows), verdict) for verdict in VERDICTS)

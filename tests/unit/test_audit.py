@@ -135,7 +135,7 @@ def test_the_verdict_is_by_the_syntax_tree_and_the_blas(rows, conda, tmp_path, s
     conda(tmp_path, libblas, source=source, needs=needs)
     (row,), troubles = rows(tmp_path)
     assert (row["verdict"], row["blas"], troubles) == (verdict, blas, [])
-    assert row["reason"]
+    assert row["blas_by"] and row["reason"].endswith("; BLAS: " + row["blas_by"])
 
 
 def test_the_blas_behind_an_interface_that_nobody_recorded_is_where_its_link_ends(rows, conda, tmp_path):
