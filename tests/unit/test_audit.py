@@ -167,7 +167,7 @@ def test_all_layouts_are_found(rows, conda, numpy, tmp_path):
     (venv / "lib64").symlink_to("lib")
     numpy(tmp_path / "srv" / "tool" / "vendored")
     numpy(tmp_path / "usr" / "lib64" / "python3.12" / "site-packages")
-    prefixes = [tmp_path / name for name in ("conda", "conda/envs/a", "home/ann/.conda/envs/b", "home/bob/work/.pixi/envs/default")]
+    prefixes = [tmp_path / name for name in ("conda", "conda/envs/a", "home/ann/.conda/envs/b", "home/bob/project/.pixi/envs/default")]
     for prefix in prefixes:
         conda(prefix)
     # the caches of conda and others hold no environments
