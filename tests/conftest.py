@@ -69,3 +69,13 @@ def controls(channels, tmp_path_factory):
 def records(artefacts):
     """{flavour: Record} that build wrote."""
     return {blas: artefact.read_record(path) for blas, path in artefacts.items()}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,10 +36,16 @@ class Record:
     test_minutes: float
     cache_hits: int
     cache_misses: int
+    commit: str = ""  # of this repository, with "-dirty" where files differed
+
+    @property
+    def red(self):
+        """Names of the tests that failed."""
+        return [name for name, passed in self.tests.items() if not passed]
 
     @property
     def passed(self):
-        return bool(self.tests) and all(self.tests.values())
+        return bool(self.tests) and not self.red
 
     def write(self, path):
         """Beside the package at ``path``, which need not be there yet."""
@@ -74,6 +81,12 @@ def floor(depends, name):
     """The highest version that the specs of a dependency begin at, "2.28"; None without one."""
     floors = [spec.split(">=")[1].split(",")[0] for spec in depends if spec.startswith(f"{name} >=")]
     return max(floors, key=elf.order, default=None)
+
+
+def commit():
+    """The commit of this repository, "4f0c2d1...", with "-dirty" where files differ; "" without one."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
 
 
 # what gives a test of the recipe its short name

@@ -130,7 +130,7 @@ def build_one(wanted, names, output, label, progress):
         glibc_floor=artefact.glibc_floor(package), channels=channels, inputs=inputs,
         label=label, tests=tests, numpy_tests=junit.count(junit.outcomes(results)),
         build_minutes=round((built - started) / 60, 1), test_minutes=round((time.monotonic() - built) / 60, 1),
-        cache_hits=hits, cache_misses=misses,
+        cache_hits=hits, cache_misses=misses, commit=artefact.commit(),
     )
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)

@@ -1,8 +1,12 @@
 """Channels: where packages come from, and the one they are put into."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
+import socket
+import time
 import urllib.request
 
 import rattler
@@ -12,6 +16,8 @@ from . import child, paths
 from .errors import FeedstockError, UsageError
 
 FREE_SPACE = "free some space and run the same command again"
+# in noarch, where it is there: what the indexer changes in the entries of other packages
+PATCH_PACKAGE = "numpy-feedstock-repodata-patches-1-0.conda"
 
 
 def this_platform():
@@ -50,25 +56,90 @@ def check_writable(folder):
         raise UsageError(f"the output folder cannot be written: {folder}", found=error.strerror, remedy="name another --output") from None
 
 
+@contextlib.contextmanager
+def locked(folder, report=print, patience=600):
+    """The only writer of a channel, among all processes and, on NFS, hosts that ask for it.
+
+    report : called with a line for a person when another one has to be waited for
+    patience : seconds, after which FeedstockError names that other one
+    """
+    # a record lock, which NFS has too, and which ends with the process that holds it
+    with open(folder / ".lock", "a+") as lock:
+        deadline = time.monotonic() + patience
+        if waiting := not _try_lock(lock):
+            report(f"waiting for another writer of {folder}: {_holder(lock)}")
+        while waiting and not _try_lock(lock):
+            if time.monotonic() > deadline:
+                remedy = "run the same command again"
+                raise FeedstockError(f"another writer holds the channel: {folder}", found=_holder(lock), remedy=remedy)
+            time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(f"{socket.gethostname()} process {os.getpid()}")
+        lock.flush()
+        yield
+
+
 def add(artefact, folder, subdir):
-    """Put a finished package into a channel and index it; its new path.
+    """Put a finished package into a channel, in the place of an older one of its name, and index it; its new path.
 
     The file appears under its name only when it is whole.
     """
     target = folder / subdir / artefact.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    with locked(folder):
+        known = target.exists()
+        copy(artefact, target, os.replace)
+        # the indexer takes a name that it knows for the bytes that it knows
+        index(folder, force=known)
+    return target
+
+
+def copy(source, target, place):
+    """Copy a file so that it appears under its name only when it is whole.
+
+    place : os.replace, or os.link to keep what is there: FileExistsError
+    """
+    partial = target.with_name(f".{target.name}.partial")
     try:
-        shutil.copyfile(artefact, partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(source, "rb") as read, open(partial, "wb") as write:
+            shutil.copyfileobj(read, write, 1 << 20)
+            write.flush()
+            os.fsync(write.fileno())
         partial.chmod(0o644)  # rattler-build leaves it readable by its owner alone
-        partial.replace(target)
-        child.run(_index, str(folder), log=paths.LOGS / "index.log")
+        place(partial, target)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise FeedstockError(f"{target} could not be written: {error.strerror}", remedy=FREE_SPACE) from None
     finally:
         partial.unlink(missing_ok=True)
-    return target
 
 
-def _index(folder, say):
-    asyncio.run(index_fs(folder, force=True))
+def index(folder, force=False):
+    """Index a channel; call it ``locked``. Each index file is written beside and moved into place.
+
+    force : read all packages again, not only those whose names are new
+    """
+    (folder / "noarch").mkdir(exist_ok=True)
+    child.run(_index, str(folder), force, log=paths.LOGS / "index.log")
+
+
+def _index(folder, force, say):
+    patch = PATCH_PACKAGE if os.path.exists(os.path.join(folder, "noarch", PATCH_PACKAGE)) else None
+    asyncio.run(index_fs(folder, force=force, repodata_patch=patch))
+
+
+def _try_lock(lock):
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        remedy = "mount it with locking, or publish to a folder of this machine"
+        raise FeedstockError(f"the channel's lock cannot be had: {lock.name}", found=error.strerror, remedy=remedy) from None
+    return True
+
+
+def _holder(lock):
+    lock.seek(0)
+    return lock.read() or "unknown"

@@ -1,11 +1,14 @@
 """The checks on an unpacked package: each yields (file, found, allowed) for whatever policy.yaml does not allow."""
 
 import ast
+import dataclasses
 import fnmatch
 import json
 import os
 import re
+import tempfile
 import textwrap
+import zipfile
 from pathlib import Path
 
 import yaml
@@ -19,6 +22,17 @@ from .errors import UsageError
 POLICY = yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
 
 
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is wrong with one file of one artefact."""
+
+    artefact: str
+    file: str
+    check: str
+    found: str
+    allowed: str
+
+
 class Unpacked:
     """A package of numpy for Linux, unpacked into a folder. Raises UsageError for anything else."""
 
@@ -26,13 +40,15 @@ class Unpacked:
         if not path.is_file():
             raise UsageError(f"no such file: {path}")
         try:
+            # a file that lost its end is unpacked all the same, and found out by the indexer only
+            zipfile.ZipFile(path).close()
             extract(path, folder)
             self.index, placed, self.run_exports = (_json(folder / f"info/{name}.json") for name in ("index", "paths", "run_exports"))
             kind = f"{self.index['name']} for {self.index['subdir']}"
             self.release, self.specs = self.index["version"], [spec.strip() for spec in self.index["depends"]]
             replaced = [entry for entry in placed["paths"] if entry.get("prefix_placeholder")]
             self.prefixes = {entry["_path"]: entry["prefix_placeholder"].encode() for entry in replaced}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise UsageError(f"not a whole conda package: {path}", found=error, remedy="name a .conda file, or get it again") from None
         if not re.fullmatch("numpy for linux-.*", kind):
             raise UsageError(f"not a package of numpy for Linux: {path}", expected="numpy for linux-*", found=kind)
@@ -220,3 +236,15 @@ CHECKS = {
     "symbols": symbols, "libraries": libraries, "rpath": rpath, "paths": build_paths,
     "gate": the_gate, "recipe": recipe, "metadata": metadata,
 }
+
+
+def verify(path, say):
+    """Every Finding of every check. Raises UsageError for what is not a package of numpy."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Unpacked(path, Path(folder))
+        findings = []
+        for name, check in CHECKS.items():
+            found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
+            say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
+            findings += found
+        return findings

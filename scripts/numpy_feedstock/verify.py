@@ -4,13 +4,12 @@ import argparse
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from tabulate import tabulate
 
 from . import paths
-from .checks import CHECKS, Unpacked
+from .checks import CHECKS, Finding, verify
 from .errors import UsageError
 from .progress import Progress
 
@@ -22,17 +21,6 @@ examples:
 
 exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What is wrong with one file of one artefact."""
-
-    artefact: str
-    file: str
-    check: str
-    found: str
-    allowed: str
 
 
 def configure_parser(subparsers):
@@ -64,18 +52,6 @@ def execute(args):
         raise UsageError("\n".join(map(str, unreadable)))
     report(artefacts, findings, args)
     return 1 if findings else 0
-
-
-def verify(path, say):
-    """Every Finding of every check. Raises UsageError for what is not a package of numpy."""
-    with tempfile.TemporaryDirectory() as folder:
-        package = Unpacked(path, Path(folder))
-        findings = []
-        for name, check in CHECKS.items():
-            found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
-            say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
-            findings += found
-        return findings
 
 
 def report(artefacts, findings, args):

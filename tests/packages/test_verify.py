@@ -12,7 +12,7 @@ import pytest
 from rattler.package_streaming import extract
 
 import repack
-from numpy_feedstock import elf, paths, verify
+from numpy_feedstock import checks, elf, paths
 
 pytestmark = pytest.mark.packages
 
@@ -43,7 +43,7 @@ def broken(unpacked, artefacts, tmp_path):
         folder = repack.copy(unpacked, tmp_path / "broken")
         break_it(folder)
         package = repack.pack(folder, tmp_path / artefacts["mkl"].name)
-        findings = verify.verify(package, print)
+        findings = checks.verify(package, print)
         assert {finding.artefact for finding in findings} <= {package.name}
         assert len(findings) == len(set(findings))
         return {(finding.check, finding.file, finding.found, finding.allowed) for finding in findings}

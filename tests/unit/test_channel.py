@@ -1,6 +1,5 @@
 """The output channel: a package is in it whole, or not at all."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,16 +21,6 @@ def package(tmp_path_factory):
     return made
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
-
-
 def test_a_package_is_added_readable_and_indexed(package, tmp_path):
     added = channel.add(package, tmp_path, "linux-64")
     assert added.read_bytes() == package.read_bytes()
@@ -42,7 +31,7 @@ def test_a_package_is_added_readable_and_indexed(package, tmp_path):
 def test_on_a_full_disk_nothing_is_half_written(package, small_disk):
     with pytest.raises(FeedstockError, match="ballast.*could not be written: No space left on device\n  remedy: free some space"):
         channel.add(package, small_disk, "linux-64")
-    assert not [path for path in small_disk.rglob("*") if path.is_file()]
+    assert not [path for path in small_disk.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_a_folder_that_cannot_be_written():

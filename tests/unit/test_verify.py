@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import repack
-from numpy_feedstock import checks, cli, elf, paths, variant, verify
+from numpy_feedstock import checks, cli, elf, paths, variant
 
 METADATA = checks.POLICY["metadata"]
 
@@ -116,5 +116,5 @@ def test_a_file_that_is_a_dangling_link_does_not_travel(package, tmp_path):
     path = package("numpy", version="2.3.5")
     (tmp_path / "folder/info/recipe").mkdir()
     (tmp_path / "folder/info/recipe/recipe.yaml").symlink_to("../../no/such/file")
-    found = {(finding.check, finding.file, finding.found) for finding in verify.verify(repack.pack(tmp_path / "folder", path), print)}
+    found = {(finding.check, finding.file, finding.found) for finding in checks.verify(repack.pack(tmp_path / "folder", path), print)}
     assert ("recipe", "info/recipe/recipe.yaml", "empty") in found

@@ -1,0 +1,210 @@
+"""publish: tested and verified packages into an internal channel, where nothing is ever replaced."""
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tabulate import tabulate
+
+from . import artefact, paths, provenance, variant
+from .checks import Unpacked, verify
+from .errors import FeedstockError, UsageError
+from .progress import Progress
+from .targets import Taken, open_target
+
+EPILOG = """\
+examples:
+  feedstock publish --dry-run                          every package in output/, what would happen
+  feedstock publish --to /srv/conda/fixed              into a folder, here or on a file server
+  feedstock publish --check --to /srv/conda/fixed      are its packages those that were signed?
+
+Packages go first, then the index, then the provenance: a signed in-toto statement
+beside each package. Ended at any moment, the same command completes it. The key is
+made at the first use; FEEDSTOCK_SIGNING_KEY names another.
+
+exit code: 0 all of them are in the channel, 1 refused or failed, 2 wrong use
+"""
+# of packages that `build` makes
+OURS = re.compile(r"numpy-[^-]+-(mkl|openblas)_py\d+h[0-9a-f]{7}_1\d\d\.conda")
+
+
+def configure_parser(subparsers):
+    parser = subparsers.add_parser(
+        "publish", help="put packages into a channel", description=__doc__, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("artefacts", nargs="*", type=Path, metavar="ARTEFACT", help="a .conda file (default: every one in output/)")
+    parser.add_argument("--to", default=str(paths.ROOT / "channel"), metavar="TARGET", help="a folder or a URL (default: folder channel)")
+    parser.add_argument("--allow-untested", action="store_true", help=(
+        "publish also what has no record of green tests, or what verify finds fault with; the provenance says so"))
+    parser.add_argument("--check", action="store_true", help="publish nothing: hold the target's packages against their provenance")
+    parser.add_argument("--trust", action="append", type=Path, default=[], metavar="FILE", help=(
+        "public key that --check accepts, repeatable (default: the own one)"))
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args):
+    """Run the verb; the exit code. Raises FeedstockError."""
+    target = open_target(args.to)
+    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        progress.subject = target.url
+        if args.check:
+            rows = check(target, {path.name for path in args.artefacts}, args.trust)
+            show(rows, target, args.json)
+            return 1 if any(row["fault"] for row in rows) else 0
+        candidates = examine_all(args.artefacts or _built(), args.allow_untested, progress)
+        if args.dry_run:
+            rows = plan(target, candidates)
+        else:
+            key = provenance.signing_key(progress.step)
+            with target.alone(progress.step):
+                rows = publish(target, candidates, key, progress)
+    show(rows, target, args.json)
+    return 0
+
+
+def _built():
+    output = paths.ROOT / "output"
+    found = sorted(output.rglob("*.conda"))
+    if not found:
+        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
+    return found
+
+
+@dataclasses.dataclass
+class Candidate:
+    """An artefact that may be published."""
+
+    path: Path
+    subdir: str
+    sha256: str
+    record: artefact.Record | None
+    objections: list  # str: in spite of what it may be
+
+
+def examine_all(artefacts, allow_untested, progress):
+    """A Candidate for each artefact. Raises UsageError for what are no packages of ours to publish, FeedstockError for refused ones."""
+    candidates, unfit = [], []
+    for path in artefacts:
+        progress.working(f"examining {path}")
+        try:
+            candidates.append(examine(path, progress.working))
+        except UsageError as error:
+            unfit.append(str(error))
+    if unfit:
+        raise UsageError("\n".join([*unfit, "nothing was published"]))
+    refused = [f"refused: {each.path.name}: {objection}" for each in candidates for objection in each.objections]
+    if refused and not allow_untested:
+        remedy = "build it again, or --allow-untested, which the provenance will tell"
+        raise FeedstockError("\n".join([*refused, "nothing was published"]), remedy=remedy)
+    return candidates
+
+
+def examine(path, say):
+    """The Candidate; what there is to object to it is a line each. Raises UsageError."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Unpacked(path, Path(folder)).index
+    expected = f"{index['name']}-{index['version']}-{index['build']}.conda"
+    if path.name != expected:
+        raise UsageError(f"the file is not named as the package: {path}", expected=expected, found=path.name)
+    subdir, others = index["subdir"], {*variant.PLATFORMS, "noarch"} - {index["subdir"]}
+    if subdir not in variant.PLATFORMS or path.absolute().parent.name in others:
+        raise UsageError(f"wrong subdir: {path}", expected=f"one of {', '.join(variant.PLATFORMS)}, in its own folder", found=subdir)
+    record = artefact.read_record(path)
+    objections = [] if record and record.passed else [f"red tests: {', '.join(record.red)}" if record else "no record of its tests"]
+    objections += [f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in verify(path, say)]
+    return Candidate(path, subdir, artefact.sha256(path), record, objections)
+
+
+def plan(target, candidates):
+    """A row for each candidate: whether it is there. Raises Taken where one of other bytes is."""
+    rows, taken = [], []
+    for each in candidates:
+        found = target.find(each.subdir, each.path.name)
+        if found not in (None, each.sha256):
+            taken.append(f"{each.path.name}: there are other bytes of this name\n  ours:   sha256 {each.sha256}\n  theirs: sha256 {found}")
+        signed = target.keeps_files and target.read(each.subdir, provenance.name(each.path.name)) is not None
+        rows.append({
+            "artefact": each.path.name, "subdir": each.subdir, "sha256": each.sha256,
+            "state": "there" if found else "new", "provenance": "there" if signed else "new",
+        })
+    if taken:
+        remedy = "a channel's files are never replaced: raise build_number in the recipe"
+        raise Taken("\n".join([*taken, "nothing was published"]), remedy=remedy)
+    return rows
+
+
+def publish(target, candidates, key, progress):
+    """Put what is new, index, sign; the rows of ``plan`` as they are now."""
+    rows = plan(target, candidates)
+    for each, row in zip(candidates, rows, strict=True):
+        if row["state"] == "there":
+            progress.step(f"{each.path.name} is there already, sha256 {each.sha256}: nothing to do")
+            continue
+        progress.step(f"putting {each.path.name} ({each.path.stat().st_size / 1e6:.1f} MB)")
+        target.put(each.path, each.subdir, each.path.name)
+        found = target.find(each.subdir, each.path.name)
+        if found != each.sha256:
+            raise FeedstockError(f"{target.url} has other bytes than were put: {each.path.name}", expected=each.sha256, found=found)
+        row["state"] = "put"
+    # the provenance comes last: where it is missing, an earlier publication did not get that far
+    unfinished = [pair for pair in zip(candidates, rows, strict=True) if pair[1]["provenance"] == "new"]
+    if unfinished:
+        progress.step("indexing")
+        target.index()
+    for each, row in unfinished:
+        row["provenance"] = attest(target, each, key)
+    return rows
+
+
+def attest(target, candidate, key):
+    """Sign an artefact's provenance and put it beside the package, or, where a target keeps no other files, beside ours."""
+    signed = provenance.sign(provenance.statement(candidate.path, candidate.record, candidate.objections), key)
+    name = provenance.name(candidate.path.name)
+    if not target.keeps_files:
+        candidate.path.with_name(name).write_bytes(signed)
+        return f"kept in {candidate.path.parent}"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_bytes(signed)
+        target.put(Path(folder, name), candidate.subdir, name)
+    return "put"
+
+
+def check(target, names, trusted):
+    """A row for each of our packages in the target's index: its fault, or ""."""
+    if not target.keeps_files:
+        raise UsageError(f"no provenance is kept in {target.url}", remedy="check the folder that it was published from")
+    keys = [provenance.public_key(path) for path in trusted or [Path(f"{provenance.key_path()}.pub")]]
+    rows = []
+    for subdir in variant.PLATFORMS:
+        index = json.loads(target.read(subdir, "repodata.json") or "{}").get("packages.conda", {})
+        for name in sorted(name for name in index if (name in names if names else OURS.fullmatch(name))):
+            found = target.find(subdir, name)
+            signed = target.read(subdir, provenance.name(name))
+            if found is None:
+                fault = "in the index, but not there"
+            elif found != index[name]["sha256"]:
+                fault = f"sha256 {found}, by the index {index[name]['sha256']}"
+            else:
+                fault = provenance.check(signed, keys, name, found) if signed else "no provenance"
+            rows.append({"artefact": name, "subdir": subdir, "sha256": found or "", "fault": fault})
+    missing = names - {row["artefact"] for row in rows}
+    rows += [{"artefact": name, "subdir": "", "sha256": "", "fault": "not in the index"} for name in sorted(missing)]
+    if not rows:
+        raise UsageError(f"no packages of ours in {target.url}", remedy="name another target with --to")
+    return rows
+
+
+def show(rows, target, as_json):
+    """The closing table, or JSON."""
+    if as_json:
+        print(json.dumps({"target": target.url, "artefacts": rows}, indent=1))
+    else:
+        print(tabulate([{**row, "sha256": row["sha256"][:16]} for row in rows], headers="keys"))
+        print(f"\nchannel: {target.url}")

@@ -1,0 +1,377 @@
+"""Publishing into a folder: by several at once, killed at any moment, again, and what is refused."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import repack
+import small
+from conftest import PYTHON, RELEASE
+from numpy_feedstock import artefact, channel, child, paths, prefix, provenance
+
+COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
+UNTESTED = "--allow-untested"
+
+
+@pytest.fixture(autouse=True)
+def signing_key(tmp_path, monkeypatch):
+    """A key of the test's own; the user's is left alone."""
+    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "key.pem"))
+    return tmp_path / "key.pem"
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "channel"
+
+
+@pytest.fixture
+def package(tmp_path):
+    return small.make(tmp_path / "small", 1)
+
+
+def publish(target, *args):
+    return subprocess.run([*COMMAND, "--to", target, *args], capture_output=True, text=True)
+
+
+def index_of(target):
+    """What a reader sees: {file name: sha256}."""
+    text = (target / "linux-64" / "repodata.json").read_text()
+    return {name: entry["sha256"] for name, entry in json.loads(text)["packages.conda"].items()}
+
+
+def tree(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def statement(target, package):
+    envelope = json.loads((target / "linux-64" / provenance.name(package.name)).read_text())
+    return json.loads(provenance.Envelope.from_dict(envelope).payload)
+
+
+# --- the shipped packages
+
+@pytest.mark.packages
+def test_the_packages_are_published_and_can_be_installed_from_there(artefacts, channels, target, tmp_path):
+    done = publish(target, *artefacts.values())
+    assert done.returncode == 0, done.stderr
+    assert index_of(target) == {path.name: artefact.sha256(path) for path in artefacts.values()}
+    assert {"repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"} <= {path.name for path in (target / "linux-64").iterdir()}
+    installed = prefix.install([channel.url(target), channels[1]], [f"numpy={RELEASE}=openblas*", f"python={PYTHON}"], tmp_path / "prefix")
+    command = [installed / "bin" / "python", "-c", "import numpy; print(numpy.__version__)"]
+    assert subprocess.check_output(command, env=prefix.activated(installed), text=True).strip() == RELEASE
+
+
+@pytest.mark.packages
+def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(artefacts, records, target):
+    publish(target, artefacts["mkl"])
+    said = statement(target, artefacts["mkl"])
+    assert said["subject"] == [{"name": artefacts["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}]
+    build = said["predicate"]["buildDefinition"]
+    assert build["externalParameters"]["variant"]["blas_impl"] == "mkl"
+    assert build["internalParameters"]["channels"] == records["mkl"].channels
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", build["internalParameters"]["commit"])
+    made_of = {each.get("name", each.get("uri")): each["digest"]["sha256"] for each in build["resolvedDependencies"]}
+    (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
+    assert made_of[f"info/recipe/patches/{patch.name}"] == artefact.sha256(patch)
+    (source,) = (name for name in made_of if name.startswith("https:"))
+    assert source.endswith(f"numpy-{RELEASE}.tar.gz") and made_of[source].startswith("784db1dc")
+    assert any(name.startswith("build: gcc_linux-64-") for name in made_of)
+    (tests,) = (each["annotations"] for each in said["predicate"]["runDetails"]["byproducts"])
+    assert tests["numpy_tests"]["failed"] == 0 and tests["numpy_tests"]["passed"] > 30_000
+    assert tests["objections"] == [] and all(tests["tests"].values())
+
+
+@pytest.mark.packages
+def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(artefacts, target, tmp_path):
+    copy = tmp_path / artefacts["openblas"].name
+    shutil.copy(artefacts["openblas"], copy)
+    record = artefact.read_record(artefacts["openblas"])
+    record.tests["repro"] = False
+    record.write(copy)
+    refused = publish(target, copy)
+    assert refused.returncode == 1
+    assert f"refused: {copy.name}: red tests: repro\n" in refused.stderr and "--allow-untested" in refused.stderr
+    record.tests["repro"] = True
+    record.write(copy)
+    assert publish(target, copy, "--dry-run").returncode == 0
+
+    folder = tmp_path / "unpacked"
+    provenance.extract(copy, folder)
+    (init,) = folder.glob("lib/python3*/site-packages/numpy/__init__.py")
+    repack.replace(init, init.read_text().replace("    blas_fpe_check()\n", ""))
+    record.sha256 = artefact.sha256(repack.pack(folder, copy))
+    record.write(copy)
+    refused = publish(target, copy)
+    assert refused.returncode == 1 and f"refused: {copy.name}: gate: " in refused.stderr
+    assert not target.exists()
+
+
+# --- create-only
+
+def test_published_again_it_says_so_and_changes_nothing(package, target):
+    first = publish(target, UNTESTED, package)
+    assert first.returncode == 0, first.stderr
+    before = tree(target)
+    again = publish(target, UNTESTED, package)
+    assert again.returncode == 0
+    assert f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do" in again.stderr
+    assert {path: time for path, time in tree(target).items() if path.name != ".lock"} == {
+        path: time for path, time in before.items() if path.name != ".lock"
+    }
+
+
+def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(package, target, tmp_path):
+    publish(target, UNTESTED, package)
+    there = artefact.sha256(target / "linux-64" / package.name)
+    other = small.make(tmp_path / "other", 1, depends=["python"])
+    new = small.make(tmp_path / "other", 2)
+    done = publish(target, UNTESTED, new, other)
+    assert done.returncode == 1
+    assert there in done.stderr and artefact.sha256(other) in done.stderr and "raise build_number" in done.stderr
+    assert index_of(target) == {package.name: there}
+    assert artefact.sha256(target / "linux-64" / package.name) == there and not (target / "linux-64" / new.name).exists()
+
+
+def test_a_name_taken_by_another_program_meanwhile_is_left_alone(package, target, tmp_path):
+    """The lock binds publishers only: what a copy by hand put there is not replaced either."""
+    target.mkdir()
+    from numpy_feedstock.targets import Taken, open_target
+
+    (target / "linux-64").mkdir()
+    (target / "linux-64" / package.name).write_text("by hand")
+    with pytest.raises(Taken, match="the name is taken"):
+        open_target(str(target)).put(package, "linux-64", package.name)
+    assert (target / "linux-64" / package.name).read_text() == "by hand"
+    assert [path.name for path in (target / "linux-64").iterdir()] == [package.name]
+
+
+def test_a_dry_run_names_what_would_happen_and_makes_nothing(package, target):
+    done = publish(target, UNTESTED, "--dry-run", "--json", package)
+    (row,) = json.loads(done.stdout)["artefacts"]
+    assert (row["artefact"], row["state"], row["provenance"]) == (package.name, "new", "new")
+    assert not target.exists() and not os.path.exists(os.environ[provenance.KEY_VARIABLE])
+
+
+# --- several at once, and killed
+
+def batches(made, of):
+    return [made[start:start + of] for start in range(0, len(made), of)]
+
+
+class Reader(threading.Thread):
+    """Reads the index again and again: it has to be whole, lose nothing, and name nothing that is not there."""
+
+    def __init__(self, target):
+        super().__init__(daemon=True)
+        self.target, self.ended, self.reads, self.faults, self.seen = target, threading.Event(), 0, [], set()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            if (self.target / "linux-64" / "repodata.json").exists():
+                self.read()
+
+    def read(self):
+        self.reads += 1
+        try:
+            names = set(index_of(self.target))
+        except ValueError as error:
+            self.faults.append(f"no JSON: {error}")
+            return
+        self.faults += [f"lost: {name}" for name in self.seen - names]
+        self.faults += [f"not there: {name}" for name in names - self.seen if not (self.target / "linux-64" / name).exists()]
+        self.seen = names
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+        return self.faults
+
+
+def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
+    made = [small.make(tmp_path / "many", number) for number in range(400)]
+    reader = Reader(target)
+    reader.start()
+
+    def one_after_the_other(commands):
+        codes.append([subprocess.run([*COMMAND, "--to", target, UNTESTED, *batch], capture_output=True).returncode for batch in commands])
+
+    codes = []
+    publishers = [threading.Thread(target=one_after_the_other, args=(batches(share, 10),)) for share in batches(made, 50)]
+    for publisher in publishers:
+        publisher.start()
+    for publisher in publishers:
+        publisher.join()
+    assert codes == [[0] * 5] * 8
+    assert reader.stop() == [] and reader.reads > 50
+    assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
+    assert len(list((target / "linux-64").glob("*" + provenance.ENDING))) == 400
+
+
+def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
+    chosen = random.Random(31284)
+    made = [small.make(tmp_path / "few", number) for number in range(5)]
+    expected = {path.name: artefact.sha256(path) for path in made}
+    started = time.monotonic()
+    assert publish(tmp_path / "whole", UNTESTED, *made).returncode == 0
+    usual = time.monotonic() - started
+    kills = 0
+    for turn in range(10):
+        target = tmp_path / f"channel-{turn}"
+        for _ in range(5):
+            process = subprocess.Popen(
+                [*COMMAND, "--to", target, UNTESTED, *made], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )
+            # the first half is Python's start
+            time.sleep(usual * chosen.uniform(0.4, 1.1))
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if (target / "linux-64" / "repodata.json").exists():
+                assert index_of(target).items() <= expected.items()
+            for path in target.glob("linux-64/numpy*.conda"):
+                assert artefact.sha256(path) == expected[path.name]
+        done = publish(target, UNTESTED, *made)
+        assert done.returncode == 0, done.stderr
+        assert index_of(target) == expected
+        assert publish(target, "--check").returncode == 0
+        assert not list(target.rglob("*.partial"))
+    assert kills >= 25, "too few were killed while they ran: the machine changed its speed"
+
+
+def test_a_writer_that_does_not_end_is_named(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel\n"
+         f"with channel.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)"],
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")}, stdout=subprocess.PIPE,
+    )
+    holder.stdout.readline()
+    said = []
+    with pytest.raises(channel.FeedstockError, match=f"another writer holds the channel: .*\n  found:  .* process {holder.pid}\n"):
+        with channel.locked(tmp_path, said.append, patience=0.3):
+            pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert len(said) == 1 and str(holder.pid) in said[0]
+    with channel.locked(tmp_path, patience=5):
+        pass
+
+
+# --- signed
+
+def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_path):
+    second, third = (small.make(tmp_path / "small", number) for number in (2, 3))
+    assert publish(target, UNTESTED, package, second, third).returncode == 0
+    green = publish(target, "--check")
+    assert green.returncode == 0 and green.stdout.count(RELEASE) == 3
+
+    # a file of other bytes, with an index that says so; a provenance that is gone
+    shutil.copy(small.make(tmp_path / "other", 1, depends=["python"]), target / "linux-64" / package.name)
+    child.run(channel._index, str(target), True, log=tmp_path / "log")
+    (target / "linux-64" / provenance.name(second.name)).unlink()
+    red = publish(target, "--check", "--json")
+    assert red.returncode == 1
+    faults = {row["artefact"]: row["fault"] for row in json.loads(red.stdout)["artefacts"]}
+    assert faults[package.name].startswith(f"of another file: {package.name} sha256")
+    assert (faults[second.name], faults[third.name]) == ("no provenance", "")
+
+
+def test_check_accepts_the_keys_that_it_is_given(package, target, tmp_path, monkeypatch):
+    publish(target, UNTESTED, package)
+    trusted = tmp_path / "key.pem.pub"
+    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "another.pem"))
+    provenance.signing_key(print)
+    other = publish(target, "--check")
+    assert other.returncode == 1 and "not signed by a key that is trusted" in other.stdout
+    assert publish(target, "--check", "--trust", trusted).returncode == 0
+
+
+def test_a_statement_that_was_changed_is_not_trusted(package, target):
+    publish(target, UNTESTED, package)
+    file = target / "linux-64" / provenance.name(package.name)
+    envelope = json.loads(file.read_text())
+    said = statement(target, package)
+    said["predicate"]["runDetails"]["byproducts"][0]["annotations"]["objections"] = []
+    envelope["payload"] = provenance.Envelope(json.dumps(said).encode(), "", {}).to_dict()["payload"]
+    file.write_text(json.dumps(envelope))
+    assert "not signed by a key that is trusted" in publish(target, "--check").stdout
+
+
+def test_what_was_published_untested_says_so_for_ever(package, target):
+    done = publish(target, UNTESTED, package)
+    assert done.returncode == 0
+    (tests,) = (each["annotations"] for each in statement(target, package)["predicate"]["runDetails"]["byproducts"])
+    assert "no record of its tests" in tests["objections"]
+    assert any(objection.startswith("gate: ") for objection in tests["objections"])
+
+
+def test_the_key_is_made_once_and_is_its_owners_alone(package, target, signing_key):
+    done = publish(target, UNTESTED, package)
+    assert f"made a signing key: {signing_key}" in done.stderr
+    assert oct(signing_key.stat().st_mode & 0o777) == "0o600"
+    assert "made a signing key" not in publish(target, UNTESTED, package).stderr
+
+
+# --- bad input
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_text("no zip"), "not a whole conda package"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a whole conda package"),
+        (lambda path: path.unlink(), "no such file"),
+    ],
+    ids=["no package", "truncated", "missing"],
+)
+def test_one_file_that_is_no_package_keeps_all_from_being_published(spoil, said, package, target, tmp_path):
+    good = small.make(tmp_path / "small", 2)
+    spoil(package)
+    done = publish(target, UNTESTED, good, package)
+    assert done.returncode == 2
+    assert said in done.stderr and str(package) in done.stderr and "nothing was published" in done.stderr
+    assert not target.exists()
+
+
+def test_packages_of_another_name_subdir_or_file_name(target, tmp_path):
+    scipy = small.make(tmp_path / "small", 1, name="scipy")
+    windows = small.make(tmp_path / "small", 2, subdir="linux-ppc64le")
+    (tmp_path / "linux-aarch64").mkdir()
+    misplaced = shutil.move(small.make(tmp_path / "small", 3), tmp_path / "linux-aarch64")
+    renamed = small.make(tmp_path / "small", 4).rename(tmp_path / "numpy-2.3.5-0.conda")
+    done = publish(target, UNTESTED, scipy, windows, misplaced, renamed)
+    assert done.returncode == 2
+    for said in (
+        f"not a package of numpy for Linux: {scipy}", f"wrong subdir: {windows}", f"wrong subdir: {misplaced}",
+        f"the file is not named as the package: {renamed}",
+    ):
+        assert said in done.stderr
+    assert not target.exists()
+
+
+def test_a_full_disk_leaves_the_channel_as_it_was(package, small_disk, tmp_path):
+    channel_folder = small_disk / "channel"
+    assert publish(channel_folder, UNTESTED, package).returncode == 0
+    before = index_of(channel_folder)
+    big = small.make(tmp_path / "big", 2, fill=os.urandom(1 << 20).hex())
+    done = publish(channel_folder, UNTESTED, big)
+    assert done.returncode == 1
+    assert f"{big.name} could not be written: No space left on device" in done.stderr and "free some space" in done.stderr
+    assert index_of(channel_folder) == before and not list(channel_folder.rglob("*.partial"))
+    assert publish(channel_folder, "--check").returncode == 0
+
+
+def test_a_target_that_cannot_be_written_and_a_key_that_is_none(package, target, signing_key):
+    assert "cannot be written: /dev/null/x" in publish("/dev/null/x", UNTESTED, package).stderr
+    signing_key.write_text("no key")
+    done = publish(target, UNTESTED, package)
+    assert done.returncode == 2 and f"no signing key: {signing_key}" in done.stderr and not target.exists()
