@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -76,6 +77,9 @@ def locked(folder, report=print, patience=600):
         lock.truncate(0)
         lock.write(f"{socket.gethostname()} process {os.getpid()}")
         lock.flush()
+        # of a writer that was killed
+        for leftover in folder.glob("*/.*.partial"):
+            leftover.unlink()
         yield
 
 
@@ -110,7 +114,9 @@ def copy(source, target, place):
     except FileExistsError:
         raise
     except OSError as error:
-        raise FeedstockError(f"{target} could not be written: {error.strerror}", remedy=FREE_SPACE) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = FREE_SPACE if full else "name a folder that can be written and that has hard links"
+        raise FeedstockError(f"{target} could not be written: {error.strerror}", remedy=remedy) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -126,7 +132,10 @@ def index(folder, force=False):
 
 def _index(folder, force, say):
     patch = PATCH_PACKAGE if os.path.exists(os.path.join(folder, "noarch", PATCH_PACKAGE)) else None
-    asyncio.run(index_fs(folder, force=force, repodata_patch=patch))
+    # an indexer outlives a publisher that is killed: the next one's waits for it
+    with open(os.path.join(folder, ".index.lock"), "a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        asyncio.run(index_fs(folder, force=force, repodata_patch=patch))
 
 
 def _try_lock(lock):

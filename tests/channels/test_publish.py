@@ -5,11 +5,11 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +17,7 @@ import repack
 import small
 from conftest import PYTHON, RELEASE
 from numpy_feedstock import artefact, channel, child, paths, prefix, provenance
+from numpy_feedstock.targets import Taken, open_target
 
 COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
 UNTESTED = "--allow-untested"
@@ -50,7 +51,8 @@ def index_of(target):
 
 
 def tree(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """When each file was written, but for the locks."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock")}
 
 
 def statement(target, package):
@@ -125,9 +127,7 @@ def test_published_again_it_says_so_and_changes_nothing(package, target):
     again = publish(target, UNTESTED, package)
     assert again.returncode == 0
     assert f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do" in again.stderr
-    assert {path: time for path, time in tree(target).items() if path.name != ".lock"} == {
-        path: time for path, time in before.items() if path.name != ".lock"
-    }
+    assert tree(target) == before
 
 
 def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(package, target, tmp_path):
@@ -144,10 +144,7 @@ def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(package, targ
 
 def test_a_name_taken_by_another_program_meanwhile_is_left_alone(package, target, tmp_path):
     """The lock binds publishers only: what a copy by hand put there is not replaced either."""
-    target.mkdir()
-    from numpy_feedstock.targets import Taken, open_target
-
-    (target / "linux-64").mkdir()
+    (target / "linux-64").mkdir(parents=True)
     (target / "linux-64" / package.name).write_text("by hand")
     with pytest.raises(Taken, match="the name is taken"):
         open_target(str(target)).put(package, "linux-64", package.name)
@@ -218,34 +215,41 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
 
 
 def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
-    chosen = random.Random(31284)
+    """Five channels, each killed ten times: before, during and after every step."""
     made = [small.make(tmp_path / "few", number) for number in range(5)]
-    expected = {path.name: artefact.sha256(path) for path in made}
     started = time.monotonic()
     assert publish(tmp_path / "whole", UNTESTED, *made).returncode == 0
     usual = time.monotonic() - started
-    kills = 0
-    for turn in range(10):
-        target = tmp_path / f"channel-{turn}"
-        for _ in range(5):
-            process = subprocess.Popen(
-                [*COMMAND, "--to", target, UNTESTED, *made], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            )
-            # the first half is Python's start
-            time.sleep(usual * chosen.uniform(0.4, 1.1))
-            kills += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            if (target / "linux-64" / "repodata.json").exists():
-                assert index_of(target).items() <= expected.items()
-            for path in target.glob("linux-64/numpy*.conda"):
-                assert artefact.sha256(path) == expected[path.name]
+
+    def kill_and_complete(number):
+        target, chosen = tmp_path / f"channel-{number}", random.Random(number)
+        # the first part is Python's start
+        kills = sum(killed_after(usual * chosen.uniform(0.3, 1.1), target, made) for _ in range(10))
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
-        assert index_of(target) == expected
+        assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
         assert publish(target, "--check").returncode == 0
         assert not list(target.rglob("*.partial"))
+        return kills
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        kills = sum(pool.map(kill_and_complete, range(5)))
     assert kills >= 25, "too few were killed while they ran: the machine changed its speed"
+
+
+def killed_after(seconds, target, made):
+    """Publish and kill it, whatever it is doing; whether it was still running. What is there then has to be whole."""
+    process = subprocess.Popen([*COMMAND, "--to", target, UNTESTED, *made], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    killed = process.poll() is None
+    process.kill()
+    process.wait()
+    expected = {path.name: artefact.sha256(path) for path in made}
+    if (target / "linux-64" / "repodata.json").exists():
+        assert index_of(target).items() <= expected.items()
+    for path in target.glob("linux-64/numpy*.conda"):
+        assert artefact.sha256(path) == expected[path.name]
+    return killed
 
 
 def test_a_writer_that_does_not_end_is_named(tmp_path):
