@@ -1,9 +1,6 @@
 """build: the patched packages, built, tested, and put into a channel."""
 
 import argparse
-import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -13,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, bootstrap, builder, channel, child, compiler_cache, junit, paths, sdist, variant
+from . import artefact, bootstrap, builder, channel, child, compiler_cache, junit, paths, sdist, variant, workspace
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -25,8 +22,6 @@ examples:
   feedstock build --channel conda-forge            never the bootstrap channel
   feedstock build --dry-run --json                 what would be built, for a script
 """
-# a build folder, its environments and the packages unpacked for them
-_DISK_NEEDED = 6 << 30
 
 
 def configure_parser(subparsers):
@@ -38,9 +33,7 @@ def configure_parser(subparsers):
     parser.add_argument("--python", action="append", metavar="MINOR", help="Python, repeatable (default: the running one)")
     parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
     parser.add_argument("--output", type=Path, default=paths.ROOT / "output", metavar="DIR", help="channel they go to (default: output)")
-    parser.add_argument("--channel", action="append", metavar="CHANNEL", help=(
-        "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
-        "(default): the configured channels or conda-forge where reachable, else bootstrap"))
+    channel.add_argument(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)")
     parser.add_argument("--tests", choices=("fast", "full"), default="fast", help="label of numpy's own tests (default: fast)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be built, change nothing")
@@ -58,7 +51,7 @@ def execute(args):
     wanted = variant.select(args.numpy or ["2.3.5"], pythons, flavours, platform)
     output = args.output.absolute()
     if args.dry_run:
-        names = channel_names(args.channel)
+        names = channel.choose(args.channel)
         plan = [
             {"variant": str(v), "artefact": v.filename, "from": names, "there": (output / v.platform / v.filename).exists()}
             for v in wanted
@@ -67,32 +60,11 @@ def execute(args):
         return 0
 
     channel.check_writable(output)
-    _check_disk()
-    names = channel_names(args.channel)
-    with _alone(), Progress(stream=sys.stderr, verbose=args.verbose) as progress:
-        # what rattler-build takes from the environment
-        os.environ.update(CPU_COUNT=str(args.jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE))
-        try:
-            rows = [build_one(v, names, output, args.tests, progress) for v in wanted]
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise FeedstockError(f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE) from None
-            raise
+    names = channel.choose(args.channel)
+    with workspace.alone(args.jobs), Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+        rows = [build_one(v, names, output, args.tests, progress) for v in wanted]
     report(rows, output, args.json)
     return 0
-
-
-def channel_names(asked):
-    """The channels to build from: names, or ["bootstrap"]."""
-    if asked == ["bootstrap"]:
-        return asked
-    if asked and asked != ["auto"]:
-        for name in asked:
-            if not channel.reachable(name):
-                raise UsageError(f"the channel does not answer: {name}", remedy="correct --channel, or leave it out")
-        return asked
-    names = channel.configured()
-    return names if all(channel.reachable(name) for name in names) else ["bootstrap"]
 
 
 def build_one(wanted, names, output, label, progress):
@@ -112,7 +84,7 @@ def build_one(wanted, names, output, label, progress):
 
     sdist.provide(wanted.source_url, wanted.version, wanted.sha256, paths.WORK, progress.step)
     started = time.monotonic()
-    log = new_log(wanted, "build")
+    log = workspace.new_log(wanted.filename, "build")
     progress.step(f"building; log: {log}")
     with compiler_cache.serve(progress.step) as counts:
         package = child.run(builder.build_variant, wanted, channels, paths.WORK, log=log, on_line=progress.working)
@@ -149,20 +121,12 @@ def run_tests(package, channels, label, results, wanted, progress):
     os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
     passed = {}
     for index, name in enumerate(artefact.test_names(package)):
-        log = new_log(wanted, f"test-{index}")
+        log = workspace.new_log(wanted.filename, f"test-{index}")
         progress.step(f"testing: {name}; log: {log}")
         passed[name], output = child.run(builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working)
         if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")
     return passed
-
-
-def new_log(wanted, what):
-    """An empty log file of its own for each step."""
-    log = paths.LOGS / f"{wanted.filename.removesuffix('.conda')}-{what}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("")
-    return log
 
 
 def report(rows, output, as_json):
@@ -188,23 +152,3 @@ def report(rows, output, as_json):
     print(f"\nchannel: {output}")
     for record, _ in rows:  # as `sha256sum --check` reads it
         print(f"{record.sha256}  {record.artefact}")
-
-
-@contextlib.contextmanager
-def _alone():
-    """One build at a time: two would write into the same build folder."""
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    with open(paths.BUILD / "lock", "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FeedstockError(f"another build is running in {paths.BUILD}", remedy="wait for it, or use a second clone") from None
-        yield
-
-
-def _check_disk():
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(paths.BUILD).free
-    if free < _DISK_NEEDED:
-        expected, found = (f"{size / (1 << 30):.1f} GB" for size in (_DISK_NEEDED, free))
-        raise FeedstockError(f"too little disk space in {paths.BUILD}", expected=expected, found=found, remedy=channel.FREE_SPACE)

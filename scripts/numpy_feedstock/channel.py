@@ -46,6 +46,26 @@ def reachable(name):
     return True
 
 
+def add_argument(parser):
+    """The option that says where packages are taken from; ``choose`` takes it."""
+    parser.add_argument("--channel", action="append", metavar="CHANNEL", help=(
+        "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
+        "(default): the configured channels or conda-forge where reachable, else bootstrap"))
+
+
+def choose(asked):
+    """The channels to build from: names, or ["bootstrap"]."""
+    if asked == ["bootstrap"]:
+        return asked
+    if asked and asked != ["auto"]:
+        for name in asked:
+            if not reachable(name):
+                raise UsageError(f"the channel does not answer: {name}", remedy="correct --channel, or leave it out")
+        return asked
+    names = configured()
+    return names if all(reachable(name) for name in names) else ["bootstrap"]
+
+
 def check_writable(folder):
     """Make the output channel's folder; UsageError when nothing can be written there."""
     try:

@@ -1,0 +1,53 @@
+"""The build folder: one build at a time in it, room on its disk, and its logs."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+
+from . import channel, paths
+from .errors import FeedstockError
+
+# a build folder, its environments and the packages unpacked for them
+_DISK_NEEDED = 6 << 30
+
+
+@contextlib.contextmanager
+def alone(jobs=None):
+    """One build at a time: two would write into the same build folder.
+
+    jobs : compilers at a time, one per core by default
+
+    Raises FeedstockError when another one runs, or when the disk is full before or meanwhile.
+    """
+    _check_disk()
+    with open(paths.BUILD / "lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FeedstockError(f"another build is running in {paths.BUILD}", remedy="wait for it, or use a second clone") from None
+        # what rattler-build takes from the environment
+        os.environ.update(CPU_COUNT=str(jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE))
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise FeedstockError(f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE) from None
+            raise
+
+
+def _check_disk():
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(paths.BUILD).free
+    if free < _DISK_NEEDED:
+        expected, found = (f"{size / (1 << 30):.1f} GB" for size in (_DISK_NEEDED, free))
+        raise FeedstockError(f"too little disk space in {paths.BUILD}", expected=expected, found=found, remedy=channel.FREE_SPACE)
+
+
+def new_log(artefact, what):
+    """An empty log file of its own for each step on an artefact, given by its file name."""
+    log = paths.LOGS / f"{artefact.removesuffix('.conda')}-{what}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    return log
