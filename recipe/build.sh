@@ -23,6 +23,11 @@ if [[ $build_platform != "$host_platform" ]]; then
     setup_args+=(--cross-file="$SRC_DIR/longdouble.ini")
 fi
 
+if [[ $host_platform == linux-* ]]; then
+    # it is made from the library as linked, with the path of the build folder in its rpath
+    export LDFLAGS="${LDFLAGS:-} -Wl,--build-id=none"
+fi
+
 # conda-forge's compilers put their own arguments for Meson here
 read -ra meson_args <<< "${MESON_ARGS:-}"
 

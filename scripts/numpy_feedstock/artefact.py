@@ -10,7 +10,7 @@ from pathlib import Path
 from rattler import Subdir
 from rattler_build import Package
 
-from . import elf, paths, variant
+from . import canonical, elf, paths, variant
 from .errors import UsageError
 
 # files beside a package: its Record; the results of numpy's own tests, JUnit XML
@@ -100,10 +100,10 @@ def test_names(path):
 
 
 def inputs_digest(*extra):
-    """One digest of the recipe's folder, the build config and what else is given."""
+    """One digest of the recipe's folder, the build config, the canonical form and what else is given."""
     digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
-    files = [paths.BUILD_CONFIG, *sorted(p for p in paths.RECIPE.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)]
-    for path in files:
+    recipe = sorted(p for p in paths.RECIPE.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    for path in (paths.BUILD_CONFIG, Path(canonical.__file__), *recipe):
         digest.update(str(path.relative_to(paths.ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

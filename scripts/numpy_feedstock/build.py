@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, bootstrap, builder, channel, child, compiler_cache, junit, paths, sdist, variant, workspace
+from . import artefact, bootstrap, builder, canonical, channel, child, compiler_cache, junit, paths, sdist, variant, workspace
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -74,7 +74,7 @@ def build_one(wanted, names, output, label, progress):
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, cache, progress.step))]
     channels = [channel.url(name) for name in names]
-    inputs = artefact.inputs_digest(wanted.filename, channels, bootstrap.made_from(names))
+    inputs = artefact.inputs_digest(wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH"))
 
     finished = output / wanted.platform / wanted.filename
     record = artefact.read_record(finished)
@@ -87,7 +87,9 @@ def build_one(wanted, names, output, label, progress):
     log = workspace.new_log(wanted.filename, "build")
     progress.step(f"building; log: {log}")
     with compiler_cache.serve(progress.step) as counts:
-        package = child.run(builder.build_variant, wanted, channels, paths.WORK, log=log, on_line=progress.working)
+        package = child.run(
+            builder.build_variant, wanted, channels, paths.WORK, canonical.source_date(), log=log, on_line=progress.working
+        )
         hits, misses = counts()
     built = time.monotonic()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rattler_build import Package, RattlerBuildError, RenderConfig, Stage0Recipe, ToolConfiguration, VariantConfig
 from rattler_build.progress import SimpleProgressCallback
 
+from . import canonical
 from . import variant as variants
 from .errors import FeedstockError
 
@@ -55,16 +56,27 @@ def build_recipe(recipe, channel, context, say):
         say(f"made {name} {variant.recipe.package.version}")
 
 
-def build_variant(variant, channels, work, say):
-    """Build one variant into rattler-build's output folder; the package's path.
+def build_variant(variant, channels, work, seconds, say):
+    """Build one variant into rattler-build's output folder, in the canonical form; the package's path.
 
     variant : variant.Variant
     channels : list of str, URLs
     work : Path; what an earlier, killed build left there is removed first,
         because the build folder is the same each time (the compiler cache wants it)
+    seconds : the package's date, since 1970
     """
-    shutil.rmtree(work / "bld", ignore_errors=True)
     (rendered,) = variants.render(variant.platform, {key: [value] for key, value in variant.keys})
+    return _build(variant, rendered, channels, work, seconds, say)
+
+
+def build_recorded(recipe, channels, work, seconds, say):
+    """The same, of the recipe's folder that travelled in a package."""
+    rendered = variants.recorded(recipe)
+    return _build(variants.describe(rendered), rendered, channels, work, seconds, say)
+
+
+def _build(variant, rendered, channels, work, seconds, say):
+    shutil.rmtree(work / "bld", ignore_errors=True)
     log = Log(say)
     try:
         result = rendered.run_build(
@@ -72,11 +84,15 @@ def build_variant(variant, channels, work, say):
             output_dir=work,
             channels=channels,
             no_build_id=True,
+            # compressed in earnest in the canonical form
+            package_format="conda:1",
             progress_callback=log,
         )
     except RattlerBuildError as error:
         raise FeedstockError(f"{variant}: the build failed\n{_explain(error, log)}") from error
-    return Path(result.packages[0])
+    package = Path(result.packages[0])
+    canonical.rewrite(package, seconds)
+    return package
 
 
 def test_artefact(package, index, channels, say):

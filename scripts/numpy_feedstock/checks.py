@@ -17,6 +17,7 @@ from rattler.package_streaming import extract
 from audit_numpy import CHECK, gate
 
 from . import artefact, elf, paths
+from .canonical import PREFIX
 from .errors import UsageError
 
 POLICY = yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
@@ -118,12 +119,14 @@ def build_paths(package):
     # "/root" may also be the middle of another path
     folders = [("" if folder.count("/") > 1 else r"(?<![\w.-])") + re.escape(folder + "/") for folder in building_folders(package)]
     pattern = re.compile("|".join([*folders, *map(re.escape, POLICY["paths"]["marks"])]).encode())
+    canonical_form = set(package.prefixes.values()) == {PREFIX.encode()}
     for name, file in package.files.items():
-        if name in POLICY["paths"]["records"]:
+        record = name in POLICY["paths"]["records"]
+        if record and not canonical_form:
             continue
         data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
-        if name in package.prefixes:
-            data = data.replace(package.prefixes[name], b"")
+        if record or name in package.prefixes:
+            data = data.replace(PREFIX.encode() if record else package.prefixes[name], b"")
         for found in dict.fromkeys(_path_around(data, match) for match in pattern.finditer(data)):
             yield name, found, "no path of the building machine"
 

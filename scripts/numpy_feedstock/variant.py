@@ -53,7 +53,7 @@ def load(platform, releases=None):
     if releases:
         known = known_releases()
         override["numpy_release"] = [f"{release} {known[release]}" for release in releases]
-    return [_describe(rendered, platform) for rendered in render(platform, override)]
+    return [describe(rendered) for rendered in render(platform, override)]
 
 
 def render(platform, override):
@@ -62,6 +62,15 @@ def render(platform, override):
     config = VariantConfig.from_file_with_context(paths.BUILD_CONFIG, JinjaConfig(platform=target))
     recipe = Stage0Recipe.from_file(paths.RECIPE)
     return recipe.render(config.merge(VariantConfig(override)), RenderConfig(platform=target))
+
+
+def recorded(recipe):
+    """rattler-build's rendered variant of the recipe's folder that travelled in a package, as it was built."""
+    keys = yaml.safe_load((recipe / "variant_config.yaml").read_text())
+    target = PlatformConfig(target_platform=keys["target_platform"])
+    config = VariantConfig({key: [value] for key, value in keys.items()})
+    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(config, RenderConfig(platform=target))
+    return rendered
 
 
 def select(releases, pythons, flavours, platform):
@@ -79,7 +88,8 @@ def _known(what, wanted, known):
             raise UsageError(f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})")
 
 
-def _describe(rendered, platform):
+def describe(rendered):
+    """The Variant of rattler-build's rendered one."""
     recipe, keys = rendered.recipe.to_dict(), rendered.variant
     source = recipe["source"][0]
     return Variant(
@@ -87,7 +97,7 @@ def _describe(rendered, platform):
         sha256=source["sha256"],
         python=keys["python"].split(".*")[0],
         blas=keys["blas_impl"],
-        platform=platform,
+        platform=keys["target_platform"],
         build_string=recipe["build"]["string"],
         source_url=source["url"],
         keys=tuple((key, keys[key]) for key in ("numpy_release", "python", "blas_impl")),

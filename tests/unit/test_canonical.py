@@ -1,0 +1,132 @@
+"""The canonical form: what differs between two builds of a package is gone, and what is left still works."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from rattler.package_streaming import extract
+
+from numpy_feedstock import builder, canonical, channel, child, prefix
+from numpy_feedstock.errors import FeedstockError, UsageError
+
+SECONDS = 1_700_000_000
+SCRIPT = [
+    "mkdir -p $PREFIX/bin $PREFIX/lib/site-packages/told-1.dist-info",
+    'printf "#!$PREFIX/bin/python\\n" > $PREFIX/bin/tell',
+    "chmod +x $PREFIX/bin/tell",
+    "ln -s tell $PREFIX/bin/say",
+    'printf "\\0$PREFIX/lib\\0end" > $PREFIX/lib/binary',
+    "sum=$(sha256sum $PREFIX/bin/tell | cut -d' ' -f1)",
+    'echo "../../bin/tell,sha256=$sum,7" > $PREFIX/lib/site-packages/told-1.dist-info/RECORD',
+]
+
+
+def build(folder, script=SCRIPT):
+    """A small real package, as the builder leaves it; its path."""
+    recipe = {"package": {"name": "told", "version": "1"}, "build": {"script": script}}
+    child.run(builder.build_recipe, recipe, str(folder), {}, log=folder.with_suffix(".log"))
+    (made,) = folder.glob("*/told-1-*.conda")
+    return made
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """The package, built in two folders whose paths are not of one length."""
+    folder = tmp_path_factory.mktemp("raw")
+    return [build(folder / name) for name in ("here", "elsewhere")]
+
+
+@pytest.fixture
+def packages(raw, tmp_path):
+    """Copies of both in the canonical form."""
+    copies = []
+    for package in raw:
+        copies.append(tmp_path / package.parents[1].name / package.parent.name / package.name)
+        copies[-1].parent.mkdir(parents=True)
+        shutil.copy(package, copies[-1])
+        canonical.rewrite(copies[-1], SECONDS)
+    return copies
+
+
+def digests(packages):
+    return {hashlib.sha256(package.read_bytes()).hexdigest() for package in packages}
+
+
+def test_two_builds_are_the_same_bytes(raw, packages):
+    assert len(digests(raw)) == 2
+    assert len(digests(packages)) == 1
+
+
+def test_another_date_is_another_package(raw, packages):
+    shutil.copy(raw[0], packages[0])
+    canonical.rewrite(packages[0], SECONDS + 1)
+    assert len(digests(packages)) == 2
+
+
+def test_an_installer_still_puts_the_prefix_in_its_place(packages, tmp_path):
+    """It also checks the sums of paths.json."""
+    channel.add(packages[0], tmp_path / "channel", packages[0].parent.name)
+    prefix.install([channel.url(tmp_path / "channel")], ["told"], tmp_path / "installed")
+    assert (tmp_path / "installed/bin/tell").read_text() == f"#!{tmp_path}/installed/bin/python\n"
+    assert os.access(tmp_path / "installed/bin/tell", os.X_OK)
+    assert str((tmp_path / "installed/bin/say").readlink()) == "tell"
+    assert (tmp_path / "installed/lib/binary").read_bytes().startswith(f"\0{tmp_path}/installed/lib\0".encode())
+
+
+def test_every_list_of_files_is_right(packages, tmp_path):
+    extract(packages[0], tmp_path / "unpacked")
+    entries = json.loads((tmp_path / "unpacked/info/paths.json").read_text())["paths"]
+    assert {entry["_path"] for entry in entries} >= {"bin/tell", "bin/say", "lib/binary"}
+    for entry in entries:
+        data = (tmp_path / "unpacked" / entry["_path"]).read_bytes()
+        assert (entry["sha256"], entry["size_in_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data)), entry
+        assert entry.get("prefix_placeholder") in (None, canonical.PREFIX)
+    size = (tmp_path / "unpacked/bin/tell").stat().st_size
+    (record,) = (tmp_path / "unpacked").rglob("RECORD")
+    name, digest, recorded = record.read_text().strip().split(",")
+    assert digest == "sha256=" + subprocess.check_output(
+        "openssl dgst -sha256 -binary bin/tell | base64 | tr +/ -_ | tr -d =", shell=True, text=True, cwd=tmp_path / "unpacked").strip()
+    assert int(recorded) == size
+
+
+def test_nothing_tells_of_the_machine(raw, packages, tmp_path):
+    extract(packages[0], tmp_path / "unpacked")
+    for name, member in canonical.members(tmp_path / "unpacked"):
+        assert str(raw[0].parents[2]).encode() not in member.data, name
+        assert not re.search(rb"__linux=|__glibc=|__archspec=", member.data), name
+
+
+def test_the_path_of_the_build_folder_in_a_file_is_refused(tmp_path):
+    package = build(tmp_path / "leaks", ["mkdir -p $PREFIX", "echo $SRC_DIR > $PREFIX/leak"])
+    before = package.read_bytes()
+    with pytest.raises(FeedstockError, match=r"is left in told-1-\w+\.conda\n  found: /.*rattler-build_told_\d+ in leak$"):
+        canonical.rewrite(package, SECONDS)
+    assert package.read_bytes() == before
+    assert [path.name for path in package.parent.glob("*.partial")] == []
+
+
+def test_the_date_is_the_environments_or_that_of_the_recipes_newest_commit(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "12345")
+    assert canonical.source_date() == 12345
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is not a date\n  expected: seconds since 1970\n  found:    yesterday"):
+        canonical.source_date()
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    found = canonical.source_date()
+    assert found == canonical.source_date() > 1_600_000_000
+
+
+def test_without_git_the_date_is_that_of_the_newest_file(monkeypatch, tmp_path):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setattr(canonical.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(canonical.paths, "RECIPE", tmp_path / "recipe/recipe.yaml")
+    monkeypatch.setattr(canonical.paths, "BUILD_CONFIG", tmp_path / "config.yaml")
+    (tmp_path / "recipe").mkdir()
+    for name, seconds in (("recipe/recipe.yaml", 100), ("recipe/build.sh", 300), ("config.yaml", 200)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert canonical.source_date() == 300
