@@ -29,18 +29,19 @@ from .errors import FeedstockError
 _DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
 
 
-def provide(url, version, sha256, work, report):
-    """Make sure that rattler-build, working in ``work``, finds the source, and that our patches fit it.
+def provide(url, version, sha256, work, report, recipe=paths.RECIPE.parent):
+    """Make sure that rattler-build, working in ``work``, finds the source, and that the patches fit it.
 
     url : str, upstream's URL as the recipe renders it
     version, sha256 : str, of numpy's release
     work : Path, rattler-build's output folder
+    recipe : Path, the recipe's folder, which holds the patches
 
     Raises FeedstockError when the file cannot be had, has another sha256, or a
     patch does not apply.
     """
     kept = archive(url, version, sha256, report)
-    check_patches(kept)
+    check_patches(kept, recipe)
     if not _cached(url, sha256, work).exists():
         _put(kept, url, sha256, work)
 
@@ -57,12 +58,12 @@ def archive(url, version, sha256, report):
     return kept
 
 
-def check_patches(kept):
-    """Raise FeedstockError unless each patch of the recipe applies to an archive as it stands.
+def check_patches(kept, recipe=paths.RECIPE.parent):
+    """Raise FeedstockError unless each patch of a recipe's folder applies to an archive as it stands.
 
     rattler-build would place a hunk whose lines are merely similar: git does not.
     """
-    for patch in sorted((paths.RECIPE.parent / "patches").glob("*.patch")):
+    for patch in sorted((recipe / "patches").glob("*.patch")):
         with tempfile.TemporaryDirectory() as folder:
             with tarfile.open(kept) as tar:
                 for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):

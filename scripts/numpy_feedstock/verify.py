@@ -1,6 +1,7 @@
-"""verify: finished packages of numpy against the policy, all findings at once."""
+"""verify: finished packages of numpy against the policy, and against what they were made of; all findings at once."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -8,16 +9,19 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import paths
-from .checks import CHECKS, Finding, verify
+from . import artefact, channel, paths, workspace
+from .checks import CHECKS, Finding, Unpacked, verify
 from .errors import UsageError
 from .progress import Progress
+from .rebuild import rebuild
 
 EPILOG = """\
 examples:
   feedstock verify                            every package in output/
   feedstock verify numpy-2.3.5-*.conda        these, ours or anybody's
   feedstock verify --json                     for a script
+  feedstock verify --rebuild numpy-2.3.5-mkl*.conda
+                                              build it again, too, and compare the bytes
 
 exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 """
@@ -29,6 +33,10 @@ def configure_parser(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("artefacts", nargs="*", type=Path, metavar="ARTEFACT", help="a .conda file (default: every one in output/)")
+    parser.add_argument("--rebuild", action="store_true", help=(
+        "also run the build script that is in each, elsewhere and without the compiler cache, "
+        "and look for differences (some minutes each)"))
+    channel.add_argument(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
 
@@ -37,10 +45,13 @@ def execute(args):
     """Run the verb; exit code 0, or 1 with findings. UsageError when no artefact could be read."""
     output = paths.ROOT / "output"
     artefacts = args.artefacts or sorted(output.rglob("*.conda"))
+    if args.channel and not args.rebuild:
+        raise UsageError("--channel says where --rebuild takes packages from", remedy="add --rebuild, or leave it out")
     if not artefacts:
         raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
     findings, unreadable = [], []
-    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
+    with alone, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         for path in artefacts:
             progress.subject = path.name
             try:
@@ -48,10 +59,23 @@ def execute(args):
             except UsageError as error:
                 unreadable.append(error)
                 findings.append(Finding(path.name, "", "package", str(error), "a whole conda package of numpy for Linux"))
+                continue
+            if args.rebuild:
+                findings += verify_rebuild(path, args.channel, progress)
     if len(unreadable) == len(artefacts):
         raise UsageError("\n".join(map(str, unreadable)))
     report(artefacts, findings, args)
     return 1 if findings else 0
+
+
+def verify_rebuild(path, asked, progress):
+    """Every Finding of a rebuild; without one its bytes are the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Unpacked(path, Path(folder))
+        findings = [Finding(path.name, file, "rebuild", *what) for file, *what in rebuild(path, package, asked, progress)]
+    if not findings:
+        progress.step(f"rebuilt, the same sha256: {artefact.sha256(path)}")
+    return findings
 
 
 def report(artefacts, findings, args):
@@ -62,7 +86,7 @@ def report(artefacts, findings, args):
         return
     for path in artefacts:
         mine = [finding for finding in findings if finding.artefact == path.name]
-        print(f"{path.name}: {len(mine)} findings ({', '.join(CHECKS)})")
+        print(f"{path.name}: {len(mine)} findings ({', '.join([*CHECKS, *(['rebuild'] if args.rebuild else [])])})")
         if mine:
             rows = {}  # files with the same finding share one, unless all are asked for
             for finding in mine:

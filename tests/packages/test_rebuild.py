@@ -1,0 +1,118 @@
+"""A package built again from what travels in it: the same bytes, or it is said what differs.
+
+The tests let the compiler cache help, which `verify --rebuild` does not: so they are
+about all but the compilers.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from rattler.package_streaming import extract
+
+import repack
+from numpy_feedstock import compiler_cache, paths, rebuild
+
+pytestmark = pytest.mark.packages
+
+RENDERED = "info/recipe/rendered_recipe.yaml"
+PATCH = "info/recipe/patches/0001-gate-the-import-time-BLAS-check-by-platform.patch"
+
+
+def verify(*args):
+    """The verify verb with --rebuild, as a person runs it."""
+    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "verify", "--rebuild", *args]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def unpacked(artefacts, tmp_path_factory):
+    """The OpenBLAS package's files. Shared: work on a copy."""
+    folder = tmp_path_factory.mktemp("rebuild") / "unpacked"
+    extract(artefacts["openblas"], folder)
+    return folder
+
+
+@pytest.fixture
+def broken(unpacked, artefacts, tmp_path):
+    """The package, broken by a function of its folder, with its record beside it; its path."""
+
+    def pack(break_it):
+        folder = repack.copy(unpacked, tmp_path / "broken")
+        break_it(folder)
+        return repack.pack(folder, tmp_path / artefacts["openblas"].name)
+
+    return pack
+
+
+def test_it_is_built_again_elsewhere_to_the_same_bytes(artefacts):
+    with compiler_cache.serve(print):
+        done = verify(artefacts["openblas"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rebuilt, the same sha256: " in done.stderr
+    assert "0 findings" in done.stdout and "rebuild)" in done.stdout
+    # it was: under another path, now
+    (rebuilt,) = paths.REBUILD.glob("linux-64/*.conda")
+    assert rebuilt.read_bytes() == artefacts["openblas"].read_bytes()
+
+
+def test_a_changed_byte_a_missing_file_and_a_mode_are_named(unpacked, tmp_path):
+    broken = repack.copy(unpacked, tmp_path / "broken")
+    (version,) = broken.glob("lib/python3*/site-packages/numpy/version.py")
+    data = bytearray(version.read_bytes())
+    data[100] ^= 1
+    repack.replace(version, bytes(data))
+    (broken / "bin/numpy-config").unlink()
+    (broken / "bin/f2py").rename(broken / "bin/f2py3")
+    shutil.copy(broken / "bin/f2py3", broken / "bin/f2py")
+    (broken / "bin/f2py").chmod(0o644)
+    found = {file: what for file, *what in rebuild.compare(broken, unpacked)}
+    assert found == {
+        str(version.relative_to(broken)): [f"{len(data)} bytes, other ones from byte 100 on", f"{len(data)} bytes, as rebuilt"],
+        "bin/numpy-config": ["missing", "there, as rebuilt"],
+        "bin/f2py3": ["there", "missing, as rebuilt"],
+        "bin/f2py": ["file", "program, as rebuilt"],
+    }
+
+
+def test_a_patch_that_was_changed_afterwards_is_found_in_what_it_patches(broken, artefacts):
+    def change(folder):
+        text = (folder / PATCH).read_text()
+        assert text.count("for the product below:") == 1
+        repack.replace(folder / PATCH, text.replace("for the product below:", "for the product there:"))
+
+    with compiler_cache.serve(print):
+        done = verify("--json", "--channel", "bootstrap", broken(change))
+    assert done.returncode == 1, done.stderr
+    rebuilt = [finding["file"] for finding in json.loads(done.stdout)["findings"] if finding["check"] == "rebuild"]
+    assert {file.partition("site-packages/")[2].partition(".cpython")[0] for file in rebuilt} == {
+        "numpy/__init__.py", "numpy/__pycache__/__init__", f"numpy-{artefacts['openblas'].name.split('-')[1]}.dist-info/RECORD",
+    }
+
+
+def test_other_compilers_than_the_recorded_are_named_before_anything_is_built(broken):
+    def older(folder):
+        text = (folder / RENDERED).read_text()
+        repack.replace(folder / RENDERED, text.replace("name: gxx_linux-64\n      version: ", "name: gxx_linux-64\n      version: 9."))
+
+    done = verify("--channel", "bootstrap", broken(older))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "it was built with others than file:" in done.stderr
+    assert "\n  recorded: gxx_linux-64 9." in done.stderr and "\n  found:    gxx_linux-64 " in done.stderr
+
+
+def test_without_its_recipe_it_cannot_be_rebuilt(broken):
+    done = verify(broken(lambda folder: (folder / "info/recipe/recipe.yaml").unlink()))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be rebuilt: nothing in it says how\n  expected: info/recipe/recipe.yaml" in done.stderr
+
+
+def test_of_another_platform_it_cannot_be_rebuilt(broken):
+    def change(folder):
+        repack.edit_json(folder / "info/index.json", lambda index: index.update(subdir="linux-aarch64"))
+
+    done = verify(broken(change))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "expected: linux-64\n  found:    linux-aarch64" in done.stderr
