@@ -24,7 +24,8 @@ if [[ $build_platform != "$host_platform" ]]; then
 fi
 
 if [[ $host_platform == linux-* ]]; then
-    # it is made from the library as linked, with the path of the build folder in its rpath
+    # so that every build gives the same bytes: the linker makes it from the rpath, too,
+    # which is the path of the build folder until it is made relative
     export LDFLAGS="${LDFLAGS:-} -Wl,--build-id=none"
 fi
 

@@ -37,6 +37,7 @@ class Record:
     cache_hits: int
     cache_misses: int
     commit: str = ""  # of this repository, with "-dirty" where files differed
+    installed: dict = dataclasses.field(default_factory=dict)  # what it was built with, name: sha256
 
     @property
     def red(self):

@@ -87,7 +87,7 @@ def build_one(wanted, names, output, label, progress):
     log = workspace.new_log(wanted.filename, "build")
     progress.step(f"building; log: {log}")
     with compiler_cache.serve(progress.step) as counts:
-        package = child.run(
+        package, installed = child.run(
             builder.build_variant, wanted, channels, paths.WORK, canonical.source_date(), log=log, on_line=progress.working
         )
         hits, misses = counts()
@@ -104,7 +104,7 @@ def build_one(wanted, names, output, label, progress):
         glibc_floor=artefact.glibc_floor(package), channels=channels, inputs=inputs,
         label=label, tests=tests, numpy_tests=junit.count(junit.outcomes(results)),
         build_minutes=round((built - started) / 60, 1), test_minutes=round((time.monotonic() - built) / 60, 1),
-        cache_hits=hits, cache_misses=misses, commit=artefact.commit(),
+        cache_hits=hits, cache_misses=misses, commit=artefact.commit(), installed=installed,
     )
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)

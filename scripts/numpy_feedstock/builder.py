@@ -57,7 +57,7 @@ def build_recipe(recipe, channel, context, say):
 
 
 def build_variant(variant, channels, work, seconds, say):
-    """Build one variant into rattler-build's output folder, in the canonical form; the package's path.
+    """Build one variant into rattler-build's output folder, in the canonical form: its path, and what it was built with.
 
     variant : variant.Variant
     channels : list of str, URLs
@@ -91,8 +91,7 @@ def _build(variant, rendered, channels, work, seconds, say):
     except RattlerBuildError as error:
         raise FeedstockError(f"{variant}: the build failed\n{_explain(error, log)}") from error
     package = Path(result.packages[0])
-    canonical.rewrite(package, seconds)
-    return package
+    return package, canonical.rewrite(package, seconds)
 
 
 def test_artefact(package, index, channels, say):

@@ -61,6 +61,8 @@ def rewrite(package, seconds):
     package : Path of a .conda file
     seconds : its date, since 1970
 
+    Returns what it was built with, {"build: gcc_linux-64-12.2.0-0.conda": sha256}: what came out
+    of a folder is this machine's, and no longer told by the package.
     Raises FeedstockError when the path of the build folder is left in a file.
     """
     with tempfile.TemporaryDirectory(dir=package.parent) as temporary:
@@ -68,6 +70,7 @@ def rewrite(package, seconds):
         extract(package, folder)
         rendered = yaml.safe_load((folder / RENDERED).read_text())
         built_in = rendered["build_configuration"]["directories"]["build_dir"]
+        installed = {f"{place}: {record['fn']}": record["sha256"] for place, record in _resolved(rendered)}
         _replace_prefix(folder)
         _edit_json(folder / INDEX, lambda index: index.update(timestamp=seconds * 1000))
         _edit_json(folder / ABOUT, lambda about: about.update(channels=[_public(url) for url in about.get("channels", [])]))
@@ -76,6 +79,14 @@ def rewrite(package, seconds):
         partial = package.with_suffix(".partial")
         pack(folder, partial, package.name.removesuffix(".conda"), seconds)
     partial.replace(package)
+    return installed
+
+
+def _resolved(rendered):
+    """(environment, record) of every package that was installed to build it."""
+    for place in ("build", "host"):
+        for record in (rendered["finalized_dependencies"][place] or {}).get("resolved", []):
+            yield place, record
 
 
 def _replace_prefix(folder):
@@ -127,9 +138,8 @@ def _rendered(rendered, seconds):
     for platform in ("host_platform", "build_platform"):
         # its kernel and its CPU
         configuration[platform]["virtual_packages"] = []
-    for environment in ("build", "host"):
-        resolved = (rendered["finalized_dependencies"][environment] or {}).get("resolved", [])
-        resolved[:] = sorted((_public_record(record) for record in resolved), key=lambda record: record["name"])
+    for environment in filter(None, map(rendered["finalized_dependencies"].get, ("build", "host"))):
+        environment["resolved"] = sorted(map(_public_record, environment["resolved"]), key=lambda record: record["name"])
     return rendered
 
 

@@ -46,7 +46,7 @@ def statement(path, record, objections):
         index = json.loads(Path(folder, "info/index.json").read_text())
         recipe = Path(folder, "info/recipe")
         rendered = _yaml(recipe / "rendered_recipe.yaml")
-        materials = [*_sources(rendered), *_files(recipe), *_packages(rendered)]
+        materials = [*_sources(rendered), *_files(recipe), *_packages(record)]
         parameters = {"package": index["name"], "version": index["version"], "variant": _yaml(recipe / "variant_config.yaml")}
     tests = {"objections": objections}
     if record:
@@ -88,11 +88,10 @@ def _files(recipe):
             yield {"name": f"info/recipe/{file.relative_to(recipe)}", "digest": {"sha256": artefact.sha256(file)}}
 
 
-def _packages(rendered):
+def _packages(record):
     """The compilers and all else that was installed to build it."""
-    for place, environment in (rendered.get("finalized_dependencies") or {}).items():
-        for package in (environment or {}).get("resolved", []):
-            yield {"name": f"{place}: {package['fn']}", "digest": {"sha256": package["sha256"]}}
+    for package, sha256 in record.installed.items() if record else ():
+        yield {"name": package, "digest": {"sha256": sha256}}
 
 
 def sign(statement, key):

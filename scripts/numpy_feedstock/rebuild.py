@@ -3,8 +3,8 @@
 import os
 import shutil
 
-import rattler
 import yaml
+from rattler.exceptions import SolverError
 from rattler.package_streaming import extract
 from rattler_build import RattlerBuildError
 
@@ -44,7 +44,7 @@ def rebuild(path, package, asked, progress):
     log = workspace.new_log(wanted.filename, "rebuild")
     progress.step(f"rebuilding; log: {log}")
     seconds = package.index.get("timestamp", 0) // 1000
-    rebuilt = child.run(builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working)
+    rebuilt, _ = child.run(builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working)
     if artefact.sha256(rebuilt) == artefact.sha256(path):
         return []
     progress.step(f"not the same; to look at: {rebuilt}")
@@ -70,7 +70,7 @@ def _check_dependencies(path, dependencies, channels):
         specs = [spec.get("spec") or spec["source"] for spec in dependencies[environment]["specs"]]
         try:
             found = {each.name.normalized: f"{each.version} {each.build}" for each in prefix.solve(channels, specs)}
-        except rattler.exceptions.SolverError as error:
+        except SolverError as error:
             raise FeedstockError(f"{path.name} cannot be rebuilt from {', '.join(channels)}", found=error) from None
         differ = [name for name in sorted(recorded | found) if recorded.get(name) != found.get(name)]
         if differ:

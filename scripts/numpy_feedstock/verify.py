@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from tabulate import tabulate

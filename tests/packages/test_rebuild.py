@@ -13,6 +13,7 @@ import pytest
 from rattler.package_streaming import extract
 
 import repack
+from conftest import PYTHON, RELEASE
 from numpy_feedstock import compiler_cache, paths, rebuild
 
 pytestmark = pytest.mark.packages
@@ -58,37 +59,41 @@ def test_it_is_built_again_elsewhere_to_the_same_bytes(artefacts):
     assert rebuilt.read_bytes() == artefacts["openblas"].read_bytes()
 
 
-def test_a_changed_byte_a_missing_file_and_a_mode_are_named(unpacked, tmp_path):
-    broken = repack.copy(unpacked, tmp_path / "broken")
-    (version,) = broken.glob("lib/python3*/site-packages/numpy/version.py")
-    data = bytearray(version.read_bytes())
+def test_what_was_changed_afterwards_is_named(broken, unpacked):
+    """A byte of a file, and the patch: it is found in what it patches."""
+    (version,) = unpacked.glob("lib/python3*/site-packages/numpy/version.py")
+    name, data = str(version.relative_to(unpacked)), bytearray(version.read_bytes())
     data[100] ^= 1
-    repack.replace(version, bytes(data))
-    (broken / "bin/numpy-config").unlink()
-    (broken / "bin/f2py").rename(broken / "bin/f2py3")
-    shutil.copy(broken / "bin/f2py3", broken / "bin/f2py")
-    (broken / "bin/f2py").chmod(0o644)
-    found = {file: what for file, *what in rebuild.compare(broken, unpacked)}
-    assert found == {
-        str(version.relative_to(broken)): [f"{len(data)} bytes, other ones from byte 100 on", f"{len(data)} bytes, as rebuilt"],
-        "bin/numpy-config": ["missing", "there, as rebuilt"],
-        "bin/f2py3": ["there", "missing, as rebuilt"],
-        "bin/f2py": ["file", "program, as rebuilt"],
-    }
 
-
-def test_a_patch_that_was_changed_afterwards_is_found_in_what_it_patches(broken, artefacts):
     def change(folder):
         text = (folder / PATCH).read_text()
         assert text.count("for the product below:") == 1
         repack.replace(folder / PATCH, text.replace("for the product below:", "for the product there:"))
+        repack.replace(folder / name, bytes(data))
 
     with compiler_cache.serve(print):
         done = verify("--json", "--channel", "bootstrap", broken(change))
     assert done.returncode == 1, done.stderr
-    rebuilt = [finding["file"] for finding in json.loads(done.stdout)["findings"] if finding["check"] == "rebuild"]
-    assert {file.partition("site-packages/")[2].partition(".cpython")[0] for file in rebuilt} == {
-        "numpy/__init__.py", "numpy/__pycache__/__init__", f"numpy-{artefacts['openblas'].name.split('-')[1]}.dist-info/RECORD",
+    found = {finding["file"]: finding for finding in json.loads(done.stdout)["findings"] if finding["check"] == "rebuild"}
+    size = f"{len(data)} bytes"
+    assert (found[name]["found"], found[name]["allowed"]) == (f"{size}, other ones from byte 100 on", f"{size}, as rebuilt")
+    # each once: the file, its bytecode, and the two lists of sums
+    assert sorted(file.removeprefix(name.removesuffix("numpy/version.py")) for file in found) == [
+        "info/paths.json", f"numpy-{RELEASE}.dist-info/RECORD", "numpy/__init__.py",
+        f"numpy/__pycache__/__init__.cpython-{PYTHON.replace('.', '')}.pyc", "numpy/version.py",
+    ]
+
+
+def test_a_missing_file_another_file_and_a_mode_are_named(unpacked, tmp_path):
+    broken = repack.copy(unpacked, tmp_path / "broken")
+    (broken / "bin/numpy-config").unlink()
+    (broken / "bin/f2py").rename(broken / "bin/f2py3")
+    shutil.copy(broken / "bin/f2py3", broken / "bin/f2py")
+    (broken / "bin/f2py").chmod(0o644)
+    assert set(rebuild.compare(broken, unpacked)) == {
+        ("bin/numpy-config", "missing", "there, as rebuilt"),
+        ("bin/f2py3", "there", "missing, as rebuilt"),
+        ("bin/f2py", "file", "program, as rebuilt"),
     }
 
 

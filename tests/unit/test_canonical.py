@@ -69,6 +69,7 @@ def test_another_date_is_another_package(raw, packages):
 
 def test_an_installer_still_puts_the_prefix_in_its_place(packages, tmp_path):
     """It also checks the sums of paths.json."""
+    (tmp_path / "channel").mkdir()
     channel.add(packages[0], tmp_path / "channel", packages[0].parent.name)
     prefix.install([channel.url(tmp_path / "channel")], ["told"], tmp_path / "installed")
     assert (tmp_path / "installed/bin/tell").read_text() == f"#!{tmp_path}/installed/bin/python\n"
