@@ -84,6 +84,7 @@ def locked(folder, report=print, patience=600):
     report : called with a line for a person when another one has to be waited for
     patience : seconds, after which FeedstockError names that other one
     """
+    folder.mkdir(parents=True, exist_ok=True)
     # a record lock, which NFS has too, and which ends with the process that holds it
     with open(folder / ".lock", "a+") as lock:
         deadline = time.monotonic() + patience
