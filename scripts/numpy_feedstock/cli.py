@@ -4,10 +4,10 @@ import argparse
 import signal
 import sys
 
-from . import benchmark, bisect, build, evidence, floor, publish, suite, test, verify
+from . import benchmark, bisect, build, evidence, floor, mark_broken, publish, suite, test, verify
 from .errors import FeedstockError
 
-VERBS = (build, verify, publish, floor, bisect, evidence, suite, benchmark, test)
+VERBS = (build, verify, publish, mark_broken, floor, bisect, evidence, suite, benchmark, test)
 
 
 def main(argv):

@@ -15,7 +15,7 @@ def feedstock(*args):
     return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("verb", [[], ["build"], ["verify"], ["floor"], ["bisect"], ["evidence"], ["suite"], ["benchmark"], ["test"]])
+@pytest.mark.parametrize("verb", [[], ["build"], ["verify"], ["mark-broken"], ["floor"], ["bisect"], ["evidence"], ["suite"], ["benchmark"], ["test"]])
 def test_help_has_examples(verb):
     result = feedstock(*verb, "--help")
     assert result.returncode == 0
@@ -36,6 +36,7 @@ def test_help_has_examples(verb):
         (["floor", "--root", "/nowhere"], "not the root directory of a Linux system: /nowhere\n  found:  no such directory"),
         (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["verify", "/no/such/numpy-2.3.5.conda"], "no such file: /no/such/numpy-2.3.5.conda"),
+        (["mark-broken", "/nowhere"], "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it"),
         (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (["bisect", "--timeout", "0"], "--trials must be 2 or more and --timeout above 0, found 8 and 0"),
         (["bulid"], "invalid choice: 'bulid'"),

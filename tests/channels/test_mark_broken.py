@@ -1,0 +1,344 @@
+"""Broken builds: marked in a channel's index so that solvers avoid them, and unmarked again."""
+
+import contextlib
+import functools
+import http.server
+import json
+import shutil
+import threading
+
+import pytest
+import yaml
+from rattler.exceptions import SolverError
+from rattler.package_streaming import extract
+
+import repack
+from conftest import RELEASE, solve
+from numpy_feedstock import artefact, channel, checks, cli, mark_broken, prefix
+from numpy_init import PATCHED, UNGATED
+
+MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
+WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]
+
+
+def line(build, **more):
+    return {"artefact": f"linux-64/numpy-2.3.5-{build}.conda", "reason": "hangs", "added": "2026-11-25", **more}
+
+
+BOTH = [line(MIRRORED), line(NEUTRAL, only_with="mkl")]
+
+
+def make(folder, name, version, build, *depends, number=0, constrains=(), init=None):
+    """A small package in a channel's linux-64; its path."""
+    unpacked = folder.parent / f"{name}-{version}-{build}"
+    index = {"name": name, "version": version, "build": build, "build_number": number, "subdir": "linux-64"}
+    repack.replace(unpacked / "info/index.json", json.dumps({**index, "depends": depends, "constrains": constrains}))
+    repack.replace(unpacked / "info/paths.json", json.dumps({"paths": [], "paths_version": 1}))
+    if init:
+        repack.replace(unpacked / "lib/python3.11/site-packages/numpy/__init__.py", init)
+    path = folder / "linux-64" / f"{unpacked.name}.conda"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return repack.pack(unpacked, path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A channel with three builds of numpy: broken with MKL, broken where the BLAS is MKL, and patched."""
+    folder = tmp_path_factory.mktemp("made") / "channel"
+    for blas in ("mkl", "openblas"):
+        make(folder, blas, "1", "0")
+        make(folder, "libblas", "3.11.0", f"0_{blas}", blas)
+        make(folder, "libcblas", "3.11.0", f"0_{blas}", f"libblas 3.11.0 0_{blas}")
+        make(folder, "blas", "2.311", blas, f"libblas 3.11.0 0_{blas}")
+    make(folder, "numpy", "2.3.5", MIRRORED, "libblas * *mkl", init=UNGATED)
+    make(folder, "numpy", "2.3.5", NEUTRAL, "libcblas >=3.9", constrains=["numpy-base <0a0"], init=UNGATED)
+    make(folder, "numpy", "2.3.5", OURS, "libblas * *mkl", number=100, init=PATCHED)
+    make(folder, "numpy", "2.3.4", NEUTRAL, "libcblas >=3.9", init=UNGATED)
+    with channel.locked(folder):
+        channel.index(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """The channel, to be changed."""
+    return shutil.copytree(made, tmp_path / "channel")
+
+
+@pytest.fixture
+def mark(folder, tmp_path, capsys):
+    """Run the verb with these lines as its list; (exit code, standard output, standard error)."""
+
+    def run(lines, *options, name="list.yaml"):
+        text = lines if isinstance(lines, str) else yaml.safe_dump(lines).replace("'2026-11-25'", "2026-11-25")
+        (tmp_path / name).write_text(text)
+        code = cli.main(["mark-broken", str(folder), "--list", str(tmp_path / name), *options])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def picked(folder, *specs):
+    """The build of numpy that a solver picks."""
+    return solve([channel.url(folder)], specs)["numpy"]
+
+
+def exactly(build):
+    return f"numpy==2.3.5={build}"
+
+
+def state(folder):
+    """{file: (bytes, time of the last change)} of a channel."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The channel over HTTP: (its URL, the paths that were asked for)."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_marked_is_not_picked_and_the_solver_says_why(folder, mark):
+    assert picked(folder, exactly(MIRRORED)) == MIRRORED
+    assert mark(BOTH)[0] == 0
+    assert picked(folder, *WITH_MKL) == OURS
+    with pytest.raises(SolverError, match="package_has_been_revoked"):
+        picked(folder, exactly(MIRRORED))
+
+
+def test_without_a_patched_build_the_solver_takes_another_release(folder, mark):
+    (folder / f"linux-64/numpy-2.3.5-{OURS}.conda").unlink()
+    with channel.locked(folder):
+        channel.index(folder)
+    assert picked(folder, "numpy", "blas=*=mkl") in (MIRRORED, NEUTRAL)
+    mark(BOTH)
+    (numpy,) = [record for record in prefix.solve([channel.url(folder)], ["numpy", "blas=*=mkl"]) if record.name.normalized == "numpy"]
+    assert str(numpy.version) == "2.3.4"
+
+
+def test_only_with_mkl_leaves_the_users_of_openblas_alone(folder, mark):
+    assert picked(folder, exactly(NEUTRAL), "blas=*=mkl") == NEUTRAL
+    mark(BOTH)
+    with pytest.raises(SolverError, match="numpy 2.3.5 would constrain\n.*mkl <0a0"):
+        picked(folder, exactly(NEUTRAL), "blas=*=mkl")
+    assert picked(folder, exactly(NEUTRAL), "blas=*=openblas") == NEUTRAL
+    assert "openblas" in solve([channel.url(folder)], [exactly(NEUTRAL)])
+
+
+def test_over_http_by_the_shards_of_the_index_too(folder, mark):
+    mark(BOTH)
+    with served(folder) as (url, asked), pytest.raises(SolverError, match="package_has_been_revoked"):
+        solve([url], [exactly(MIRRORED)])
+    assert any("/shards/" in path for path in asked)
+
+
+def test_only_the_named_builds_change_and_the_report_says_how(folder, mark):
+    before = mark_broken.index_of(folder)
+    code, out, _ = mark([*BOTH, line("py312hneutral_0")])
+    after = mark_broken.index_of(folder)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {each["artefact"] for each in BOTH} and before.keys() == after.keys()
+    assert f"{BOTH[0]['artefact']}: hangs\n  depends    + package_has_been_revoked\n" in out
+    assert f"{BOTH[1]['artefact']}: hangs\n  constrains + mkl <0a0\n" in out
+    assert "2 of 12 entries of the index changed; of the 3 builds in list.yaml the channel holds 2\n" in out
+    assert "not in the channel: linux-64/numpy-2.3.5-py312hneutral_0.conda" in out
+
+
+def test_a_dry_run_says_what_a_run_does_and_changes_no_byte(folder, mark):
+    for lines in (BOTH, BOTH[:1], []):
+        before = state(folder)
+        promised = json.loads(mark(lines, "--dry-run", "--json")[1])
+        assert state(folder) == before
+        done = json.loads(mark(lines, "--json")[1])
+        assert promised.pop("dry_run") and not done.pop("dry_run")
+        assert promised == done and done["changed"]
+
+
+def test_a_line_removed_brings_the_build_back(folder, mark):
+    before = mark_broken.index_of(folder)
+    mark(BOTH)
+    _, out, _ = mark(BOTH[1:])
+    assert f"{BOTH[0]['artefact']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n" in out
+    assert picked(folder, exactly(MIRRORED)) == MIRRORED
+    mark([])
+    assert mark_broken.index_of(folder) == before
+    (patch,) = json.loads((folder / "noarch/repodata.json").read_text())["packages.conda"].values()
+    assert patch["sha256"] == artefact.sha256(folder / "noarch" / channel.PATCH_PACKAGE)
+    assert picked(folder, exactly(NEUTRAL), "blas=*=mkl") == NEUTRAL
+
+
+@pytest.mark.parametrize("lines", [BOTH, []])
+def test_a_second_run_has_nothing_to_do(folder, mark, lines):
+    mark(lines)
+    before = state(folder)
+    assert mark(lines)[1].startswith("nothing to do; ")
+    after = state(folder)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def test_marks_stay_when_packages_are_added(folder, mark, tmp_path):
+    mark(BOTH)
+    new = make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py312hours_100", "libblas * *mkl")
+    channel.add(new, folder, "linux-64")
+    assert picked(folder, exactly("mkl_py312hours_100"))
+    with pytest.raises(SolverError):
+        picked(folder, exactly(MIRRORED))
+    mark([])
+    channel.add(make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py313hours_100", "libblas * *mkl"), folder, "linux-64")
+    assert picked(folder, exactly(MIRRORED)) == MIRRORED
+
+
+def test_a_run_that_was_cut_short_is_finished_by_the_next(folder, mark):
+    index = {path: path.read_bytes() for path in folder.glob("*/repodata*")}
+    mark(BOTH)
+    for path, content in index.items():
+        path.write_bytes(content)
+    assert picked(folder, exactly(MIRRORED)) == MIRRORED
+    assert mark(BOTH)[1].startswith(BOTH[0]["artefact"])
+    with pytest.raises(SolverError):
+        picked(folder, exactly(MIRRORED))
+
+
+def test_or_by_whoever_indexes_next(folder, mark):
+    mark(BOTH)
+    mark_broken.add_patch(folder, {})
+    with channel.locked(folder):
+        channel.index(folder)
+    assert picked(folder, exactly(MIRRORED)) == MIRRORED
+
+
+def test_readers_meanwhile_see_a_whole_index(folder, mark):
+    seen, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            for subdir in ("linux-64", "noarch"):
+                seen.append(len(json.loads((folder / subdir / "repodata.json").read_text())["packages.conda"]))
+            done.wait(0.001)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for lines in (BOTH, [], BOTH):
+            assert mark(lines)[0] == 0
+    finally:
+        done.set()
+        reader.join()
+    # the patch package itself comes into noarch
+    assert set(seen) == {12, 0, 1}
+
+
+def test_another_file_of_that_name_is_refused_and_nothing_changes(folder, mark):
+    before = state(folder)
+    code, out, error = mark([line(MIRRORED), line(NEUTRAL, sha256="0" * 64)])
+    assert (code, out) == (2, "")
+    assert f"another file than the list means: {folder}/linux-64/numpy-2.3.5-{NEUTRAL}.conda\n  expected: sha256 {'0' * 64}\n" in error
+    after = state(folder)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def test_suggested_are_the_unpatched_builds_that_are_not_listed(folder, mark):
+    before = state(folder)
+    code, out, error = mark([], "--suggest")
+    assert state(folder) == before
+    assert [(each["artefact"], each.get("only_with")) for each in yaml.safe_load(out)] == [
+        (BOTH[0]["artefact"], None), (BOTH[1]["artefact"], "mkl"),
+    ]
+    assert "2 unpatched builds of numpy are not in" in error
+    assert mark(out)[1].startswith(BOTH[0]["artefact"])
+    assert mark(out, "--suggest")[1:] == ("\n", error.replace("2", "0", 1))
+
+
+NAME = "artefact: linux-64/numpy-2.3.5-py311h2e04523_0.conda"
+REST = "reason: hangs, added: 2026-11-25"
+BAD_LISTS = {
+    "- [": "the list is not YAML: {path}\n  found: while parsing",
+    "- {a: \x01}": "the list is not YAML: {path}\n  found: unacceptable character",
+    "# all gone": "no list: {path}\n  expected: entries that begin with a dash, or [] for none",
+    NAME: "no list: {path}\n",
+    "- numpy": "{path} line 1: no entry\n  expected: artefact, reason, added, sha256, only_with\n  found:    numpy",
+    f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n  known: artefact, reason",
+    f"- {{{NAME}, {REST}, reason: twice}}": "{path} line 1: the key reason is there twice\n",
+    f"- {{{NAME}, {REST}}}\n\n- {{{NAME}, {REST}}}": "{path} line 3: listed twice: linux-64/numpy-2.3.5-py311h2e04523_0.conda\n",
+    f"- {{{REST}}}": "{path} line 1: artefact is missing\n  expected: subdir/name-version-build.conda\n",
+    **{
+        f"- {{artefact: '{name}', {REST}}}": f"line 1: artefact is wrong\n  expected: subdir/name-version-build.conda\n  found:    {name}\n"
+        for name in (
+            "linux-64/numpy-2.3.5-*.conda", "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda", "linux-64/numpy-2.3.5-py311h2e04523_0.tar.bz2",
+            "numpy-2.3.5-py311h2e04523_0.conda", "linux-65/numpy-2.3.5-py311h2e04523_0.conda", "../linux-64/numpy-2.3.5-0.conda",
+        )
+    },
+    f"# of conda-forge\n\n- {{{NAME}, added: 2026-11-25}}": "{path} line 3: reason is missing\n  expected: a text\n",
+    f"- {{{NAME}, added: 2026-11-25, reason: ' '}}": "line 1: reason is wrong\n",
+    f"- {{{NAME}, added: 2026-11-25, reason: 31284}}": "line 1: reason is wrong\n  expected: a text\n  found:    31284",
+    f"- {{{NAME}, reason: hangs}}": "line 1: added is missing\n  expected: a date, 2026-11-25",
+    f"- {{{NAME}, reason: hangs, added: yesterday}}": "line 1: added is wrong\n  expected: a date, 2026-11-25\n  found:    yesterday",
+    f"- {{{NAME}, {REST}, sha256: 62953ae2}}": "line 1: sha256 is wrong\n  expected: 64 hexadecimal digits\n",
+    f"- {{{NAME}, {REST}, sha256: }}": "line 1: sha256 is wrong\n",
+    f"- {{{NAME}, {REST}, only_with: 'mkl >=2025'}}": "line 1: only_with is wrong\n  expected: the name of a package\n",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_LISTS.items())
+def test_a_list_that_is_not_right_is_refused_by_its_line(folder, mark, tmp_path, text, message):
+    before = state(folder)
+    code, out, error = mark(text)
+    assert (code, out) == (2, "")
+    assert message.format(path=tmp_path / "list.yaml") in error
+    assert state(folder) == before
+
+
+def test_a_list_that_is_not_there_and_a_folder_that_is_no_channel(tmp_path, capsys):
+    assert cli.main(["mark-broken", str(tmp_path)]) == 2
+    assert f"not the folder of an indexed channel: {tmp_path}\n" in capsys.readouterr().err
+    (tmp_path / "noarch").mkdir()
+    (tmp_path / "noarch/repodata.json").write_text("{}")
+    assert cli.main(["mark-broken", str(tmp_path), "--list", str(tmp_path / "none.yaml")]) == 2
+    assert f"the list cannot be read: {tmp_path}/none.yaml\n  found: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file():
+    entries = mark_broken.read(mark_broken.LIST)
+    assert {entry["artefact"].split("-")[2] for entry in entries} == checks.applies_to()
+    assert all(entry["sha256"] and entry["only_with"] == "mkl" for entry in entries)
+    assert len({entry["sha256"] for entry in entries}) == len(entries)
+
+
+@pytest.mark.packages
+def test_of_the_real_package_and_an_unpatched_one_ours_is_left(artefacts, channels, tmp_path, capsys):
+    """The unpatched one as it would be mirrored: the same package with the patch undone and build number 0."""
+    folder, ours = tmp_path / "channel", artefact.spec(artefacts["mkl"])
+    unpacked = tmp_path / "unpacked"
+    extract(artefacts["mkl"], unpacked)
+    prefix.undo_patch(unpacked)
+    build = ours.split("=")[-1].replace("_100", "_0")
+    repack.edit_json(unpacked / "info/index.json", lambda index: index.update(build=build, build_number=0))
+    (folder / "linux-64").mkdir(parents=True)
+    mirrored = repack.pack(unpacked, folder / "linux-64" / artefacts["mkl"].name.replace("_100.", "_0."))
+    channel.add(artefacts["mkl"], folder, "linux-64")
+    sources = [channel.url(folder), channels[1]]
+    exact = f"numpy=={RELEASE}={build}"
+    assert solve(sources, [exact])["numpy"] == build
+
+    assert cli.main(["mark-broken", str(folder), "--suggest"]) == 0
+    suggested = capsys.readouterr().out
+    assert [each["artefact"] for each in yaml.safe_load(suggested)] == [f"linux-64/{mirrored.name}"]
+    (tmp_path / "list.yaml").write_text(suggested)
+    assert cli.main(["mark-broken", str(folder), "--list", str(tmp_path / "list.yaml")]) == 0
+    assert solve(sources, [f"numpy={RELEASE}", "blas=*=mkl"])["numpy"] == ours.split("=")[-1]
+    with pytest.raises(SolverError, match="package_has_been_revoked"):
+        solve(sources, [exact])
+
+    (tmp_path / "list.yaml").write_text("[]\n")
+    assert cli.main(["mark-broken", str(folder), "--list", str(tmp_path / "list.yaml")]) == 0
+    assert solve(sources, [exact])["numpy"] == build
