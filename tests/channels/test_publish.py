@@ -23,13 +23,6 @@ COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
 UNTESTED = "--allow-untested"
 
 
-@pytest.fixture(autouse=True)
-def signing_key(tmp_path, monkeypatch):
-    """A key of the test's own; the user's is left alone."""
-    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "key.pem"))
-    return tmp_path / "key.pem"
-
-
 @pytest.fixture
 def target(tmp_path):
     return tmp_path / "channel"
