@@ -14,13 +14,23 @@ from . import artefact, paths, provenance, variant
 from .checks import Unpacked, verify
 from .errors import FeedstockError, UsageError
 from .progress import Progress
-from .targets import Taken, open_target
+from .targets import FORMS, Taken, open_target
 
-EPILOG = """\
+EPILOG = f"""\
 examples:
   feedstock publish --dry-run                          every package in output/, what would happen
   feedstock publish --to /srv/conda/fixed              into a folder, here or on a file server
   feedstock publish --check --to /srv/conda/fixed      are its packages those that were signed?
+  feedstock publish --to quetz://conda.example.com/fixed
+
+targets:
+{FORMS}
+
+Credentials are taken from no command line: for S3 as boto3 does (AWS_PROFILE,
+AWS_ACCESS_KEY_ID, ~/.aws), for the others from QUETZ_API_KEY, ARTIFACTORY_TOKEN (or
+ARTIFACTORY_USERNAME and ARTIFACTORY_PASSWORD), PREFIX_API_KEY or ANACONDA_API_KEY, else
+for the host from what `rattler auth login` wrote: the file that RATTLER_AUTH_FILE
+names, or ~/.rattler/credentials.json.
 
 Packages go first, then the index, then the provenance: a signed in-toto statement
 beside each package. Ended at any moment, the same command completes it. The key is

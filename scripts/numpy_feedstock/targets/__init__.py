@@ -4,7 +4,7 @@ import contextlib
 import urllib.parse
 from pathlib import Path
 
-from ..errors import FeedstockError
+from ..errors import FeedstockError, UsageError
 
 
 class Taken(FeedstockError):
@@ -44,11 +44,48 @@ class Target:
         """Index what was put; nothing where the server does it itself."""
 
 
-def open_target(url):
-    """The Target that a URL or a folder's path names."""
-    from .directory import Directory
+# of --to; every form but the last two is one of rattler-build's and pixi's, too
+FORMS = """\
+  /srv/conda/fixed, file:///srv/conda/fixed     a folder, here or on a file server
+  s3://BUCKET/FOLDER                            S3, or what AWS_ENDPOINT_URL names
+  quetz://HOST/CHANNEL                          a Quetz server
+  artifactory://HOST/artifactory/REPOSITORY     Artifactory, or any server to PUT to
+  https://prefix.dev/CHANNEL                    } by rattler-build's own uploads,
+  https://anaconda.org/OWNER/LABEL              } untested here
+  quetz+http://, artifactory+http://            without encryption: the credentials, too"""
 
-    scheme = urllib.parse.urlsplit(url).scheme
-    if scheme in ("", "file"):
-        return Directory(Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path) if scheme else url).absolute())
-    raise NotImplementedError(url)
+
+def open_target(url):
+    """The Target that a URL or a folder's path names. Raises UsageError for no form of it, FeedstockError where it cannot be opened."""
+    # only what is published to has to be imported
+    parts = urllib.parse.urlsplit(url)
+    kind, _, encryption = parts.scheme.partition("+")
+    path = parts.path.strip("/")
+    if kind in ("", "file"):
+        from .directory import Directory
+
+        return Directory(Path(urllib.parse.unquote(parts.path) if kind else url).absolute())
+    if "@" in parts.netloc or "/t/" in parts.path or parts.query:
+        # not shown again: it may be in a log
+        remedy = "`feedstock publish --help` says where credentials are taken from"
+        raise UsageError("a target's URL with credentials in it", expected=f"{parts.scheme}://{parts.hostname}/...", remedy=remedy)
+    server = f"{encryption or 'https'}://{parts.netloc}"
+    if kind == "s3" and parts.netloc:
+        from .s3 import S3
+
+        return S3(url.rstrip("/"))
+    if kind == "quetz" and encryption in ("", "http") and path:
+        from .quetz import Quetz
+
+        *folders, channel = path.split("/")
+        return Quetz(url, "/".join([server, *folders]), channel)
+    if kind == "artifactory" and encryption in ("", "http") and path:
+        from .artifactory import Artifactory
+
+        return Artifactory(url, f"{server}/{path}")
+    if kind == "https" and parts.hostname in ("prefix.dev", "anaconda.org") and path:
+        from . import uploaders
+
+        owner, _, label = path.partition("/")
+        return uploaders.PrefixDev(url, path) if parts.hostname == "prefix.dev" else uploaders.Anaconda(url, owner, label or "main")
+    raise UsageError(f"no such kind of target: {url}", expected=f"one of\n{FORMS}")
