@@ -120,7 +120,7 @@ def built(release, flavours, output):
     """{flavour: path} of the packages for the running Python; UsageError names one that is not built and tested."""
     platform = str(Subdir.current())
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    wanted = variant.select([release], [python], flavours or sorted({v.blas for v in variant.load(platform)}), platform)
+    wanted = variant.select([release], [python], flavours, platform)
     found = {v.blas: Path(output, platform, v.filename) for v in wanted}
     for blas, path in found.items():
         if read_record(path) is None:

@@ -47,8 +47,7 @@ def execute(args):
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     platform = channel.this_platform()
-    flavours = args.blas or sorted({v.blas for v in variant.load(platform)})
-    wanted = variant.select(args.numpy or ["2.3.5"], pythons, flavours, platform)
+    wanted = variant.select(args.numpy or ["2.3.5"], pythons, args.blas, platform)
     output = args.output.absolute()
     if args.dry_run:
         names = channel.choose(args.channel)

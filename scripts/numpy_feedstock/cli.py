@@ -4,21 +4,26 @@ import argparse
 import signal
 import sys
 
-from . import benchmark, bisect, build, evidence, floor, mark_broken, publish, suite, test, verify
+from . import benchmark, bisect, build, evidence, floor, mark_broken, publish, suite, test, variants, verify
 from .errors import FeedstockError
 
-VERBS = (build, verify, publish, mark_broken, floor, bisect, evidence, suite, benchmark, test)
+VERBS = (variants, build, verify, publish, mark_broken, floor, bisect, evidence, suite, benchmark, test)
 
 
-def main(argv):
-    """Run one verb. Exit code: 0 done, 1 the work failed, 2 wrong use."""
+def parser():
+    """The parser of every verb."""
     parser = argparse.ArgumentParser(prog="feedstock", description="Build and test numpy without the import-time hang of numpy#31284.")
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in VERBS:
         verb.configure_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("-v", "--verbose", action="store_true", help="show every line of the logs")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv):
+    """Run one verb. Exit code: 0 done, 1 the work failed, 2 wrong use."""
+    args = parser().parse_args(argv)
     # ended from outside, it tidies up as for Ctrl-C
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -74,12 +74,15 @@ def recorded(recipe):
 
 
 def select(releases, pythons, flavours, platform):
-    """The variants that match; UsageError names the known values of what matches nothing."""
-    _known("numpy release", releases, list(known_releases()))
-    _known("python", pythons, known_pythons())
+    """The variants that match; UsageError names the known values of what matches nothing.
+
+    releases, pythons, flavours : lists, or None for every one that is switched on
+    """
+    _known("numpy release", releases or [], list(known_releases()))
+    _known("python", pythons or [], known_pythons())
     variants = load(platform, releases)
-    _known("blas", flavours, sorted({v.blas for v in variants}))
-    return [v for v in variants if v.python in pythons and v.blas in flavours]
+    _known("blas", flavours or [], sorted({v.blas for v in variants}))
+    return [v for v in variants if v.python in (pythons or [v.python]) and v.blas in (flavours or [v.blas])]
 
 
 def _known(what, wanted, known):

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from numpy_feedstock import paths
+from numpy_feedstock import cli, paths
+
+TWO_PLATFORMS = ("--platform", "linux-64", "--platform", "linux-aarch64")
 
 
 def feedstock(*args):
@@ -15,10 +17,7 @@ def feedstock(*args):
     return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
 
 
-VERBS = ("build", "verify", "mark-broken", "floor", "bisect", "evidence", "suite", "benchmark", "test")
-
-
-@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
+@pytest.mark.parametrize("verb", [[], *([verb.__name__.rpartition(".")[2].replace("_", "-")] for verb in cli.VERBS)], ids=str)
 def test_help_has_examples(verb):
     result = feedstock(*verb, "--help")
     assert result.returncode == 0
@@ -42,6 +41,9 @@ def test_help_has_examples(verb):
         (["mark-broken", "/nowhere"], "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it"),
         (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (["bisect", "--timeout", "0"], "--trials must be 2 or more and --timeout above 0, found 8 and 0"),
+        (["variants", "--platform", "win-64"], "invalid choice: 'win-64'"),
+        (["variants", "--platform", "linux-aarch64", "--blas", "mkl"], "unknown blas: mkl\n  known: openblas"),
+        (["variants", *TWO_PLATFORMS, "--build-config"], "a build config is for one platform\n  found: linux-64, linux-aarch64"),
         (["bulid"], "invalid choice: 'bulid'"),
     ],
 )
