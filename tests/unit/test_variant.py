@@ -55,6 +55,12 @@ def test_requirements(platform):
         assert requirements["run_constraints"] == CONDA_FORGE_RUN_CONSTRAINTS
 
 
+def test_what_is_not_named_is_all_that_is_switched_on():
+    assert variant.select(None, None, None, "linux-64") == variant.load("linux-64")
+    (one,) = variant.select(["2.4.4"], ["3.12"], ["mkl"], "linux-64")
+    assert (one.version, one.python, one.blas) == ("2.4.4", "3.12", "mkl")
+
+
 def test_what_is_unknown_is_answered_with_what_is_known():
     with pytest.raises(UsageError, match=r"unknown numpy release: 2\.3\.4\n  known: 2\.3\.5, 2\.4\.0, .*2\.4\.4"):
         variant.select(["2.3.4"], ["3.11"], ["mkl"], "linux-64")
