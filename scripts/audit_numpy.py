@@ -202,7 +202,8 @@ def reporting(path, report):
 def read(path, report):
     """The bytes of a file, or None."""
     with reporting(path, report), opened(path) as stream:
-        return stream.read(LIMIT)
+        # asked for more than there is, Python would first make room for all of it
+        return stream.read(min(LIMIT, os.fstat(stream.fileno()).st_size))
 
 
 def names(folder, report):
@@ -299,8 +300,9 @@ def examine(folder, report):
         if name.endswith(".json") and len(parts) == 3:
             records[parts[0]] = parts
     sites = [folder] if inside else [folder] + _site_packages(prefix, report)
-    inhabited = [site for site in sites if "numpy" in names(site, report)] or sites[:1] * ("numpy" in records)
-    return [_row(prefix, site, records, report) for site in inhabited]
+    contents = [(site, names(site, report)) for site in sites]
+    inhabited = [(site, here) for site, here in contents if "numpy" in here] or contents[:1] * ("numpy" in records)
+    return [_row(prefix, site, here, records, report) for site, here in inhabited]
 
 
 def _site_packages(prefix, report):
@@ -310,9 +312,8 @@ def _site_packages(prefix, report):
     return [os.path.join(python, "site-packages") for python in pythons if not os.path.islink(python)]
 
 
-def _row(prefix, site, records, report):
+def _row(prefix, site, here, records, report):
     folder = os.path.join(site, "numpy")
-    here = names(site, report)
     source = read(os.path.join(folder, "__init__.py"), report)
     state, unclear = (None, "there is no numpy/__init__.py that could be read") if source is None else _gate_of(source)
     blas, by = _blas(folder, prefix, records, report)
@@ -466,11 +467,11 @@ def main(argv=None):
         note(path, what, not args.json)
 
     found = {pattern: [pattern] if os.path.isdir(pattern) else sorted(filter(os.path.isdir, glob.glob(pattern))) for pattern in args.roots}
-    if not any(found.values()):
-        parser.error("no such folder: " + " ".join(map(shown, args.roots)))
     for pattern in args.roots:
         if not found[pattern]:
             report(pattern, "no such folder")
+    if not any(found.values()):
+        parser.error("none of the folders is there")
     rows, seen = [], set()
     roots = [os.path.abspath(root) for pattern in args.roots for root in found[pattern]]
     for folder in (folder for root in roots for folder in find(root, seen, report, note)):

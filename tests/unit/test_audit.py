@@ -1,5 +1,6 @@
 """The audit of a host, on trees with the layouts of conda, pixi and venv; under this Python and under 3.6."""
 
+import functools
 import json
 import os
 import shutil
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 import audit_numpy
+import trees
 from numpy_feedstock import elf, paths
 from numpy_init import GATED, MODULE, PATCHED, UNGATED
+from trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
 
 SCRIPT = paths.ROOT / "scripts" / "audit_numpy.py"
-MKL, WHEEL, INTERFACE = "libmkl_rt.so.2", "libscipy_openblas64_-fdde5778.so", "libcblas.so.3"
-CONDA_BUILD = "py311h1234567_0"
 
 
 def python36():
@@ -66,49 +67,21 @@ def rows(audit):
 @pytest.fixture(scope="session")
 def extension(tmp_path_factory):
     """Links a library that needs one of a name; its path."""
-    folder, linker = tmp_path_factory.mktemp("elf"), ["gcc", "-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"]
-
-    def link(soname):
-        library = folder / f"needs-{soname}"
-        if not library.exists():
-            subprocess.run([*linker, f"-Wl,-soname,{soname}", "-o", folder / soname], check=True)
-            subprocess.run([*linker, "-Wl,--no-as-needed", folder / soname, "-o", library], check=True)
-        return library
-
-    return link
+    return functools.partial(trees.link, folder=tmp_path_factory.mktemp("elf"))
 
 
 @pytest.fixture
 def numpy(extension):
     """Puts a numpy into a folder of packages."""
-
-    def put(site, source=UNGATED, needs=MKL, version="2.3.5"):
-        core = site / "numpy" / "_core"
-        core.mkdir(parents=True, exist_ok=True)
-        (site / "numpy" / "core").mkdir(exist_ok=True)
-        (site / f"numpy-{version}.dist-info").mkdir()
-        (site / "numpy" / "__init__.py").write_text(source)
-        (site / "numpy" / "version.py").write_text(f'"""Version"""\nversion = "{version}"\n')
-        shutil.copy(extension(needs), core / "_multiarray_umath.cpython-311-x86_64-linux-gnu.so")
-        return site
-
-    return put
+    return lambda site, needs=MKL, source=UNGATED, **options: trees.put_numpy(site, extension(needs), source, **options)
 
 
 @pytest.fixture
-def conda(numpy):
+def conda(extension):
     """Makes a prefix of conda with a numpy in it."""
 
-    def make(prefix, libblas=None, channel="https://conda.example.com/forge/linux-64", build=CONDA_BUILD, version="2.3.5", **options):
-        meta = prefix / "conda-meta"
-        meta.mkdir(parents=True)
-        (meta / "history").write_text("")
-        (meta / f"numpy-{version}-{build}.json").write_text(json.dumps({"build": build, "channel": channel, "files": ["a"]}))
-        if libblas:
-            (meta / f"libblas-3.11.0-{libblas}.json").write_text("{}")
-        numpy(prefix / "lib" / "python3.11" / "site-packages", version=version, **options)
-        # as conda's python has it
-        (prefix / "lib" / "python3.1").symlink_to("python3.11")
+    def make(prefix, libblas=None, needs=MKL, source=UNGATED, **options):
+        trees.make_prefix(prefix, extension(needs), source, libblas, **options)
         return prefix
 
     return make
@@ -285,6 +258,12 @@ def test_wrong_use_is_2(audit, arguments):
     assert "usage:" in said
 
 
+def test_a_fleet_tool_is_told_by_a_line_that_a_host_has_none_of_the_folders(audit):
+    code, printed, _ = audit("--json", "/no/such/folder", "/no/such/*")
+    assert code == 2
+    assert [json.loads(line)["path"] for line in printed.splitlines()] == ["/no/such/folder", "/no/such/*"]
+
+
 def test_help_has_the_verdicts_the_exit_codes_and_examples(audit):
     code, printed, _ = audit("--help")
     assert code == 0
@@ -398,6 +377,13 @@ def test_each_text_of_numpy_is_parsed_once(conda, tmp_path):
     for name, source in (("a", UNGATED), ("b", UNGATED), ("c", PATCHED), ("d", UNGATED)):
         audit_numpy.examine(str(conda(tmp_path / name, source=source)), pytest.fail)
     assert audit_numpy._gate_of.cache_info().misses == 2
+
+
+def test_the_benchmark_audits_the_prefixes_it_made():
+    command = [sys.executable, "-W", "error", paths.ROOT / "tests" / "benchmark_audit.py", "--prefixes", "3", "--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 prefixes, warm cache, Python 3.")
 
 
 def test_nothing_is_imported_run_or_written(audit, conda, tmp_path):
