@@ -15,22 +15,10 @@ import audit_numpy
 import trees
 from numpy_feedstock import elf, paths
 from numpy_init import GATED, MODULE, PATCHED, UNGATED
+from pythons import python36
 from trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
 
 SCRIPT = paths.ROOT / "scripts" / "audit_numpy.py"
-
-
-def python36():
-    """A Python 3.6, by its name or among pyenv's; None without one."""
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    for python in filter(None, [*versions.glob("3.6.*/bin/python3.6"), shutil.which("python3.6"), "/usr/libexec/platform-python"]):
-        try:
-            shown = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-        except OSError:
-            continue
-        if shown.stdout.split() == ["3", "6"]:
-            return python
-    return None
 
 
 @pytest.fixture(params=["this Python", "3.6"])

@@ -1,0 +1,118 @@
+"""Hosts: this machine over ssh, by a server on loopback with throw-away keys, and some that do not answer."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import debian
+import trees
+from numpy_init import PATCHED, UNGATED
+from pythons import python36
+
+# what a login shell prints is no line of the audit
+SERVER = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+Subsystem sftp internal-sftp
+SetEnv PATH={folder}/bin:/usr/bin:/bin
+"""
+CLIENT = """\
+Host *
+HostName 127.0.0.1
+IdentityFile {folder}/user
+IdentitiesOnly yes
+ConnectTimeout 3
+Host answers answers-too
+Port {port}
+UserKnownHostsFile {folder}/known
+Host stranger
+Port {port}
+UserKnownHostsFile /dev/null
+Host silent
+Port {silent}
+Host closed
+Port {closed}
+"""
+
+
+@pytest.fixture(scope="session")
+def ssh_config(tmp_path_factory):
+    """The client's configuration, in which hosts that answer have Python 3.6 as their python3, where there is one."""
+    debian.install("openssh-server", "openssh-client")
+    folder = tmp_path_factory.mktemp("ssh")
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(python36() or sys.executable)
+    with contextlib.ExitStack() as stack:
+        # taken calls are never answered
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port, closed = free_port(), free_port()
+        (folder / "server").write_text(SERVER.format(folder=folder, port=port))
+        (folder / "client").write_text(CLIENT.format(folder=folder, port=port, silent=silent.getsockname()[1], closed=closed))
+        (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        log = stack.enter_context(open(folder / "log", "w"))
+        server = stack.enter_context(subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "server"], stderr=log))
+        stack.callback(server.terminate)
+        wait_for(port, server, folder / "log")
+        yield folder / "client"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def wait_for(port, server, log):
+    for _ in range(100):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if server.poll() is not None:
+            break
+        time.sleep(0.1)
+    pytest.fail(f"no ssh server: {log.read_text()}")
+
+
+@pytest.fixture
+def envs(tmp_path):
+    """A folder, with a space in its name, with an affected and a fixed prefix, and one with a broken record."""
+    folder = tmp_path / "en vs"
+    extension = trees.link(trees.MKL, tmp_path)
+    for name, source in (("affected", UNGATED), ("fixed", PATCHED), ("broken", PATCHED)):
+        trees.make_prefix(folder / name, extension, source)
+    (folder / "broken" / "conda-meta" / "state").write_text("{")
+    return folder
+
+
+@pytest.fixture
+def summarise(tmp_path):
+    """Runs the summary: (exit code, what it printed, what it said on stderr)."""
+
+    def run(*arguments, python=sys.executable, **variables):
+        script = Path(__file__).parents[2] / "scripts" / "fleet" / "summarise_audits.py"
+        command = [python, "-I", "-B", "-W", "error", script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, timeout=60)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shellcheck():
+    debian.install("shellcheck")
+    return shutil.which("shellcheck")
