@@ -164,13 +164,13 @@ STYLE = """
 body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
 section { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
 h2 { flex-basis: 100%; margin: 2rem 0 0; font-size: 1.2rem; }
-div { overflow-x: auto; max-width: 100%; }
+div { flex: 2 1 20rem; min-width: 0; overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid; }
 td { overflow-wrap: anywhere; min-width: 3rem; }
 th { white-space: nowrap; }
 .number { text-align: right; }
-svg { width: 32rem; max-width: 100%; }
+svg { flex: 1 1 20rem; max-width: 32rem; }
 svg text { fill: currentColor; font-size: 13px; }
 svg rect { stroke: currentColor; }
 svg .on { fill: black; text-anchor: middle; }

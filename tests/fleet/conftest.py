@@ -2,21 +2,19 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import debian
 import trees
+from loopback import free_port, wait_for
 from numpy_init import PATCHED, UNGATED
 from pythons import python36
 
-# what a login shell prints is no line of the audit
 SERVER = """\
 ListenAddress 127.0.0.1
 Port {port}
@@ -65,26 +63,10 @@ def ssh_config(tmp_path_factory):
         (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        log = stack.enter_context(open(folder / "log", "w"))
-        server = stack.enter_context(subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "server"], stderr=log))
+        server = stack.enter_context(subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "server"]))
         stack.callback(server.terminate)
-        wait_for(port, server, folder / "log")
+        wait_for(port, server)
         yield folder / "client"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
-def wait_for(port, server, log):
-    for _ in range(100):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        if server.poll() is not None:
-            break
-        time.sleep(0.1)
-    pytest.fail(f"no ssh server: {log.read_text()}")
 
 
 @pytest.fixture
@@ -96,23 +78,3 @@ def envs(tmp_path):
         trees.make_prefix(folder / name, extension, source)
     (folder / "broken" / "conda-meta" / "state").write_text("{")
     return folder
-
-
-@pytest.fixture
-def summarise(tmp_path):
-    """Runs the summary: (exit code, what it printed, what it said on stderr)."""
-
-    def run(*arguments, python=sys.executable, **variables):
-        script = Path(__file__).parents[2] / "scripts" / "fleet" / "summarise_audits.py"
-        command = [python, "-I", "-B", "-W", "error", script, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, timeout=60)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout, done.stderr
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def shellcheck():
-    debian.install("shellcheck")
-    return shutil.which("shellcheck")

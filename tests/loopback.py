@@ -1,0 +1,21 @@
+"""Servers that tests start on this machine."""
+
+import contextlib
+import socket
+import time
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def wait_for(port, process, seconds=20):
+    """Return when a process takes calls on a port. RuntimeError when it ends first, or takes none."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args[0]} takes no calls on port {port}; exit code {process.poll()}")
