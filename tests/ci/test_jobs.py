@@ -32,7 +32,9 @@ def gitlab():
 
 def lines(job):
     """The shell lines of a job of either."""
-    return job["script"] if "script" in job else [step["run"] for step in job.get("steps", []) if "run" in step]
+    if "script" in job:
+        return job["script"]
+    return [line for step in job.get("steps", []) for line in step.get("run", "").splitlines()]
 
 
 def filled(variable, line, row):
