@@ -118,8 +118,7 @@ def test_every_line_is_one_that_the_command_takes(jobs):
     mine = [line for job in jobs.values() for line in lines(job) if line.startswith("./scripts/feedstock")]
     assert len(mine) >= 6
     for line in mine:
-        if " publish " not in line or any(verb.__name__.endswith(".publish") for verb in cli.VERBS):
-            parsed(re.sub(r"\$\{\{.*?\}\}|\$\w+", "X", line))
+        parsed(re.sub(r"\$\{\{.*?\}\}|\$\w+", "X", line))
 
 
 @pytest.mark.parametrize("jobs", [github(), gitlab()], ids=["github", "gitlab"])
