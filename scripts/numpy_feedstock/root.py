@@ -10,14 +10,12 @@ import fcntl
 import functools
 import json
 import os
-import re
 import shutil
 import subprocess
 import tarfile
-import urllib.request
 from pathlib import Path
 
-from . import child, paths
+from . import apt, child, paths
 from .errors import FeedstockError, UsageError
 
 # Debian 11, glibc 2.31: the oldest that Debian's mirrors still carry
@@ -165,15 +163,10 @@ def _made_from(python):
 
 
 def _mirror():
-    """The first archive of apt's own configuration that still has the suite."""
-    listed = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
-    for archive in dict.fromkeys(re.findall(r"'(\S+)/dists/\S+/InRelease'", listed)):
-        try:
-            urllib.request.urlopen(f"{archive}/dists/{SUITE}/Release", timeout=10).close()
-        except (OSError, ValueError):
-            continue
-        return archive
-    raise UsageError(f"no archive that apt is configured for answers with Debian's {SUITE}", remedy="name a root directory with --root")
+    archive = apt.mirror(SUITE)
+    if archive is None:
+        raise UsageError(f"no archive that apt is configured for answers with Debian's {SUITE}", remedy="name a root directory with --root")
+    return archive
 
 
 def _debootstrap(folder, mirror, say):
@@ -193,20 +186,17 @@ def _debootstrap(folder, mirror, say):
 
 
 def _build_python(folder, python, mirror, say):
-    # apt checks the signatures; with a state of its own this machine's is left alone
-    apt = folder.parent / "apt"
-    (apt / "lists" / "partial").mkdir(parents=True)
-    (apt / "sources.list").write_text(f"deb-src {mirror} {SOURCES[python]} main\n")
-    own = {"Dir::Etc::SourceList": "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": "lists", "Dir::Cache": "."}
-    options = [f"-o{key}={value if value == '/dev/null' else apt / value}" for key, value in own.items()]
-    _call("apt-get update", ["apt-get", *options, "update"], say)
-    _call(f"source of python{python}", ["apt-get", *options, "source", "--download-only", f"python{python}"], say, cwd=apt)
-    (archive,) = apt.glob("*.orig.tar.*[!c]")
+    sources = folder.parent / "apt"
+    sources.mkdir()
+    apt_get = apt.command(sources, f"deb-src {mirror} {SOURCES[python]} main")
+    _call("apt-get update", [*apt_get, "update"], say)
+    _call(f"source of python{python}", [*apt_get, "source", "--download-only", f"python{python}"], say, cwd=sources)
+    (archive,) = sources.glob("*.orig.tar.*[!c]")
     with tarfile.open(archive) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", None)
-        tar.extractall(apt)
+        tar.extractall(sources)
     build = BUILD_PYTHON.format(jobs=os.cpu_count())
-    _call("CPython", command(folder, ["/bin/sh", "-c", build], stage=apt, mode="rw"), say, env=_ENVIRONMENT)
+    _call("CPython", command(folder, ["/bin/sh", "-c", build], stage=sources, mode="rw"), say, env=_ENVIRONMENT)
 
 
 def _call(what, argv, say, **options):
