@@ -1,8 +1,11 @@
 """Packages of another Debian than this machine's, through apt: it finds the mirror and checks the signatures."""
 
 import re
+import shutil
 import subprocess
 import urllib.request
+
+from .errors import FeedstockError
 
 
 def mirror(suite):
@@ -30,3 +33,18 @@ def command(folder, source):
     (folder / "sources.list").write_text(f"{source}\n")
     own = {"Dir::Etc::SourceList": "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": "lists", "Dir::Cache": "."}
     return ["apt-get", *(f"-o{key}={folder / value}" for key, value in own.items())]
+
+
+def download(packages, suite, folder):
+    """Fetch packages of a suite, these and nothing that they depend on, into a new folder; FeedstockError when that fails."""
+    archive = mirror(suite)
+    if archive is None:
+        raise FeedstockError(f"no archive that apt is configured for answers with Debian's {suite}")
+    state = folder / "apt"
+    state.mkdir(parents=True)
+    apt_get = command(state, f"deb {archive} {suite} main")
+    for what, argv in {"update": ["update"], "download": ["download", *packages]}.items():
+        done = subprocess.run([*apt_get, "-qq", *argv], cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise FeedstockError(f"apt-get {what} failed for Debian's {suite}", found=done.stderr.strip())
+    shutil.rmtree(state)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sysconfig
+from pathlib import Path
 
 import pytest
 from rattler.package_streaming import extract
@@ -66,6 +67,24 @@ def link(variables, source, *options):
         env={**variables, "INCLUDE": sysconfig.get_path("include")}, capture_output=True, text=True,
     )
     return made, done.stderr
+
+
+def test_debians_gcc_compiles_for_2_28_and_the_machines_for_the_machine(compilers):
+    command = ["bash", "-c", "$CC -dumpfullversion; $CXX -dumpfullversion"]
+    versions = {glibc: subprocess.check_output(command, env=variables, text=True).split() for glibc, variables in compilers.items()}
+    machine = subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip()
+    assert versions["machine"] == [machine] * 2
+    debians = list(Path(compilers["2.28"]["CONDA_PREFIX"], "conda-meta").glob("gcc_impl_linux-64-*"))
+    assert versions["2.28"] == [debians[0].name.split("-")[2] if debians else machine] * 2
+
+
+def test_a_probe_without_flags_links(compilers, tmp_path):
+    """As numpy's for SIMD features, which are left out where theirs do not."""
+    source = tmp_path / "probe.c"
+    source.write_text("#include <immintrin.h>\nint main(void) { return _mm_cvtsi128_si32(_mm_setzero_si128()); }\n")
+    command = ["bash", "-c", f"$CC -mavx2 {source} -o {tmp_path}/probe"]
+    assert subprocess.run(command, env=compilers["2.28"], capture_output=True, text=True).stderr == ""
+    subprocess.run([tmp_path / "probe"], check=True)
 
 
 # each newer than 2.28, and in the glibc of the machine that runs this test

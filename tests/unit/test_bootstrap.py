@@ -4,7 +4,7 @@ import email
 
 import pytest
 
-from numpy_feedstock import bootstrap
+from numpy_feedstock import bootstrap, paths
 from numpy_feedstock.errors import UsageError
 
 
@@ -29,6 +29,20 @@ def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"missing on this machine: gcc, g\+\+\n  remedy: on Debian: apt-get install gcc g\+\+"):
         bootstrap.inspect_machine(_running())
+
+
+def test_a_machine_without_apt_compiles_with_its_own_gcc_and_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    said = []
+    assert bootstrap.download_gcc("12.2.0", said.append) is None
+    assert "the machine's gcc 12.2.0 compiles, for want of Debian's: no archive" in said[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gcc_that_is_new_enough_needs_no_other(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    assert bootstrap.download_gcc("14.2.0", pytest.fail) is None
 
 
 def test_a_python_that_is_not_there(monkeypatch, tmp_path):

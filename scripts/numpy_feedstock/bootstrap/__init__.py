@@ -16,10 +16,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from .. import child, paths
+from .. import apt, child, paths
 from ..errors import FeedstockError, UsageError
 
 HERE = Path(__file__).parent
@@ -50,9 +51,11 @@ def ensure(python, compiler_cache, report):
     machine = inspect_machine(python)
     channel = paths.BUILD / f"bootstrap-{python}"
     identity = _identity(machine, compiler_cache)
-    if made_from([channel]) == [identity]:
+    # Debian's gcc is looked for when the channel is made, not each time
+    if any(identity.items() <= made.items() for made in made_from([channel])):
         return channel
 
+    gcc = download_gcc(machine["gcc_version"], report)
     wheels = download_wheels(machine["interpreter"], python, report)
     partial = channel.with_suffix(channel.suffix + ".partial")
     for leftover in (partial, channel):
@@ -61,12 +64,15 @@ def ensure(python, compiler_cache, report):
         **machine,
         "wheels": str(wheels),
         "sccache": str(compiler_cache),
+        "debian_gcc": str(gcc or ""),
+        "debian_gcc_version": _version_of_gcc(gcc) if gcc else "",
         **{f"{name.replace('-', '_')}_version": version for name, version in _versions(wheels).items()},
     }
     context["openblas_version"] = context["ngsolve_openblas_version"].split(".post")[0]
     log = paths.LOGS / f"bootstrap-{python}.log"
     log.unlink(missing_ok=True)
     made = child.run(build_packages, str(partial), context, log=log, on_line=report)
+    identity["debian_gcc"] = sorted(deb.name for deb in gcc.glob("*.deb")) if gcc else []
     (partial / MARKER).write_text(json.dumps(identity, indent=1))
     partial.rename(channel)
     report(f"bootstrap channel: {made} packages, {_size(channel) >> 20} MB")
@@ -146,11 +152,37 @@ def download_wheels(interpreter, python, report):
     return wheels
 
 
+def download_gcc(machine_version, report):
+    """Debian's packages of a gcc as new as the released wheels'; their folder.
+
+    machine_version : str, the version of the machine's own gcc
+
+    None where that is as new, or where they cannot be had: the machine's compiles then, and ``report`` says why.
+    """
+    wanted = yaml.safe_load((HERE / "recipes/gcc/debian.yaml").read_text())
+    if int(machine_version.split(".")[0]) >= wanted["gcc"]:
+        return None
+    # named after the list, so that no package of an older one is in it
+    packages = paths.BUILD / f"gcc-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]}"
+    if packages.exists():
+        return packages
+    report(f"downloading Debian's gcc {wanted['gcc']}")
+    partial = packages.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        apt.download(wanted["packages"], wanted["suite"], partial)
+    except FeedstockError as error:
+        report(f"the machine's gcc {machine_version} compiles, for want of Debian's: {error}")
+        return None
+    partial.rename(packages)
+    return packages
+
+
 def build_packages(channel, context, say):
     """Build every package into ``channel``; runs in a child process. Returns their number."""
     from .. import builder
 
-    for name in RECIPES:
+    for name in [*RECIPES, *(["gcc"] if context["debian_gcc"] else [])]:
         builder.build_recipe(HERE / "recipes" / name / "recipe.yaml", channel, context, say)
     for wheel in sorted(Path(context["wheels"]).glob("*.whl")):
         if canonicalize_name(parse_wheel_filename(wheel.name)[0]) not in TAKEN_APART:
@@ -193,6 +225,11 @@ def run_requirements(metadata):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             name = canonicalize_name(requirement.name)
             yield f"{CONDA_NAME.get(name, name)} {requirement.specifier}".strip()
+
+
+def _version_of_gcc(packages):
+    (deb,) = packages.glob("gcc-*-x86-64-linux-gnu_*.deb")
+    return deb.name.split("_")[1].split("-")[0]
 
 
 def _versions(wheels):

@@ -10,6 +10,12 @@
 /* 2.32; false is always safe: reference counts are then atomic */
 char __libc_single_threaded;
 
+/* 2.38; of gcc 14's: strtoul that reads C23's 0b, too */
+unsigned long __isoc23_strtoul(const char *text, char **end, int base)
+{
+    return strtoul(text, end, base);
+}
+
 /* 2.36; of std::random_device */
 uint32_t arc4random(void)
 {
