@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from numpy_feedstock import paths
 from pythons import python36
 
@@ -54,12 +55,12 @@ def run(ansible, tmp_path):
 def audit(run, tmp_path, ssh_config):
     """Runs the playbook on hosts of the ssh server and on this machine: (the finished process, {name of a file: its lines})."""
 
-    def audit(hosts, **variables):
-        inventory = tmp_path / "hosts.ini"
+    def audit(hosts, command=("ansible-playbook", "-i", "INVENTORY", PLAYBOOK), **variables):
+        inventory = tmp_path / "INVENTORY"
         local = f"localhost ansible_connection=local audit_python={python36() or sys.executable}"
         inventory.write_text("".join(f"{local if host == 'localhost' else host}\n" for host in hosts))
         more = {"ansible_ssh_common_args": f"-F {ssh_config}", **variables}
-        done = run("ansible-playbook", "-i", inventory, PLAYBOOK, "-e", json.dumps(more))
+        done = run(*command, "-e", json.dumps(more))
         return done, {
             path.name: [json.loads(line) for line in path.read_text().splitlines() if line] for path in (tmp_path / "audits").glob("*")
         }
@@ -90,7 +91,9 @@ def test_each_host_has_a_file_and_one_that_is_silent_is_named(audit, envs, tmp_p
 
 
 def test_all_answered_is_0_also_where_none_of_the_folders_is(audit):
-    done, found = audit(["localhost"], audit_folders=["/no/such"])
+    (command,) = (command for command in pages.commands(pages.FLEET) if "audit.yml" in command)
+    command = command.replace("scripts/", f"{paths.ROOT}/scripts/")
+    done, found = audit(["localhost"], command.split(), audit_folders=["/no/such"])
     assert done.returncode == 0, done.stdout
     assert [line["trouble"] for line in found["localhost.jsonl"]] == ["no such folder"]
 

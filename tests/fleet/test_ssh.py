@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import debian
+import pages
 from numpy_feedstock import paths
 
 SCRIPT = paths.ROOT / "scripts" / "fleet" / "audit_over_ssh.sh"
@@ -22,14 +23,11 @@ def audit(ssh_config, tmp_path):
     program.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {shlex.quote(str(ssh_config))} -o ConnectTimeout=3 "$@"\n')
     program.chmod(0o755)
 
-    def run(hosts, *folders, **variables):
+    def run(hosts, *folders, command=(SCRIPT, "hosts.txt", "audits"), **variables):
         (tmp_path / "hosts.txt").write_text(hosts)
-        results = tmp_path / "audits"
-        done = subprocess.run(
-            [SCRIPT, tmp_path / "hosts.txt", results, *folders], capture_output=True, text=True, timeout=120,
-            env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", **variables},
-        )
-        found = {path.name: [json.loads(line) for line in path.read_text().splitlines() if line] for path in results.glob("*")}
+        own = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", **variables}
+        done = subprocess.run([*command, *folders], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=own)
+        found = {path.name: [json.loads(line) for line in path.read_text().splitlines() if line] for path in tmp_path.glob("audits/*")}
         return done, found
 
     return run
@@ -48,6 +46,14 @@ def test_each_host_has_a_file_with_what_was_found_there(audit, envs, tmp_path):
     for lines in found.values():
         assert sorted(line["verdict"] for line in lines if "verdict" in line) == ["AFFECTED", "FIXED", "FIXED"]
         assert {line["path"] for line in lines if "trouble" in line} == {"/no/such folder", f"{envs}/broken/conda-meta/state"}
+
+
+def test_the_command_of_the_guide(audit):
+    (command,) = (command for command in pages.commands(pages.FLEET) if "audit_over_ssh.sh" in command)
+    program, *arguments = shlex.split(command)
+    done, found = audit("answers\n", command=(paths.ROOT / program, *arguments))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(found) == ["answers.jsonl"]
 
 
 def test_hosts_that_do_not_answer_are_named_with_the_reason(audit, envs):

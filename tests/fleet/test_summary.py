@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 
 import debian
+import pages
 from loopback import free_port, wait_for
 from numpy_feedstock import paths
 from pythons import python36
@@ -152,6 +153,16 @@ def test_wrong_use_is_2(summarise, tmp_path, arguments):
     code, printed, said = summarise(*(argument.format(empty=tmp_path) for argument in arguments))
     assert (code, printed) == (2, "")
     assert "usage:" in said
+
+
+@pytest.mark.parametrize("command", [command for command in pages.commands(pages.FLEET) if "summarise_audits" in command])
+def test_the_commands_of_the_guide(fleet, tmp_path, command):
+    fleet(**a_fleet())
+    (tmp_path / "scripts").symlink_to(paths.ROOT / "scripts")
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    page = tmp_path / "audits.html"
+    assert "numpys in 8 prefixes" in (page.read_text() if page.exists() else done.stdout)
 
 
 # --- the page

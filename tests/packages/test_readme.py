@@ -1,20 +1,19 @@
-"""The README's commands, as it has them, run or, where conda would be needed, answered by the same solver and renderer."""
+"""The pages' commands, as they have them, run or, where conda would be needed, answered by the same solver and renderer."""
 
-import re
 import shlex
 import subprocess
 
 import pytest
 import yaml
 
+import pages
 from conftest import solve
 from numpy_feedstock import paths, variant
 from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
 
-BLOCKS = re.findall(r"^```console\n(.*?)^```", (paths.ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+COMMANDS = pages.commands(pages.README) + pages.commands(pages.FLEET)
 # run by CI and by the fixtures, to the letter
 RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
 # by the tests of each verb, on less or in another form, because they take their time
@@ -24,6 +23,10 @@ MEASURED = [
     "./scripts/feedstock evidence --root build/root-3.11",
     "./scripts/feedstock suite",
     "./scripts/feedstock benchmark",
+    "./scripts/feedstock mark-broken /srv/channel --suggest",
+    "./scripts/feedstock mark-broken /srv/channel --dry-run",
+    "./scripts/feedstock mark-broken /srv/channel",
+    "python3 tests/benchmark_audit.py",
 ]
 RUN_HERE = [
     "python tests/repro/repro.py",
@@ -35,13 +38,16 @@ RUN_HERE = [
 ]
 # on this machine's prefixes instead
 AUDIT = "python3 scripts/audit_numpy.py /opt/conda/envs"
-# conda is on no package index that CI reaches
-NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda create ", "conda build "))]
+# by tests/fleet, to the letter but for the hosts
+RUN_BY_FLEET = [command for command in COMMANDS if "scripts/fleet/" in command]
+# conda is on no package index that CI reaches; what is done with conda-lock's file needs one
+NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command]
+PIN = "echo 'numpy 2.3.5 mkl*_1*' >> /opt/conda/envs/app/conda-meta/pinned"
 HERE_DOCUMENT = "cat > one.yaml <<EOF"
 
 
-def test_every_command_of_the_readme_is_accounted_for():
-    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, AUDIT, *NEED_CONDA, HERE_DOCUMENT}
+def test_every_command_of_the_pages_is_accounted_for():
+    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, AUDIT, *RUN_BY_FLEET, *NEED_CONDA, PIN, HERE_DOCUMENT}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
 
 
@@ -61,14 +67,14 @@ def test_the_audit_tells_the_mkl_package_from_its_control(request, kind, verdict
     assert row[:2] == [verdict, "2.3.5"] and row[2].startswith("mkl_py") and row[4] == "mkl"
 
 
-@pytest.mark.parametrize("command", [command for command in NEED_CONDA if command.startswith("conda create")])
+@pytest.mark.parametrize("command", [command for command in NEED_CONDA if "numpy=" in command] + [PIN])
 def test_the_specs_to_install_pick_our_mkl_build(command, channels):
-    specs = [word for word in shlex.split(command) if "=" in word]
+    specs = [word for word in shlex.split(command) if "=" in word or word.startswith("numpy ")]
     assert solve(channels, specs)["numpy"].startswith("mkl_py")
 
 
 def test_the_narrowed_conda_build_is_one_variant():
-    (block,) = (block for block in BLOCKS if HERE_DOCUMENT in block)
+    (block,) = (block for block in pages.blocks(pages.README) if HERE_DOCUMENT in block)
     text = block.split("<<EOF\n")[1].split("\nEOF")[0]
     (rendered,) = variant.render("linux-64", yaml.safe_load(text))
     assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")

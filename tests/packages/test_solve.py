@@ -11,10 +11,15 @@ from numpy_feedstock import artefact, channel, prefix
 
 pytestmark = pytest.mark.packages
 
+# affected, too, and in the public channel alone
+NEWER = "2.4.4"
+# as in the pages
+PIN = f"numpy={RELEASE}=mkl*_1*"
+
 
 @pytest.fixture(scope="module")
 def public(channels, artefacts, tmp_path_factory):
-    """The URL of a channel as conda-forge is: all for glibc 2.17 on, and numpy unpatched, with build number 0.
+    """The URL of a channel as conda-forge is: all for glibc 2.17 on, and numpy unpatched, with build number 0, in two releases.
 
     Its index alone: the bootstrap channel's, and our packages' entries, changed.
     """
@@ -28,6 +33,8 @@ def public(channels, artefacts, tmp_path_factory):
             for path in artefacts.values():
                 entry = {**ours[path.name], "build_number": 0, "build": ours[path.name]["build"].removesuffix("100") + "0"}
                 index["packages.conda"][path.name.replace("_100.", "_0.")] = entry
+                newer = path.name.replace("_100.", "_0.").replace(RELEASE, NEWER)
+                index["packages.conda"][newer] = {**entry, "version": NEWER, "sha256": "0" * 64}
         for entry in index["packages.conda"].values():
             entry["depends"] = ["__glibc >=2.17" if spec.startswith("__glibc") else spec for spec in entry["depends"]]
         (folder / subdir).mkdir()
@@ -55,6 +62,7 @@ def numpy_of(channels, glibc, *specs, **options):
     [
         ([f"numpy={RELEASE}", "blas=*=mkl"], "mkl"),
         (["numpy", "blas=*=mkl"], "mkl"),
+        ([PIN], "mkl"),
         (["numpy", "libblas=*=*_openblas"], "openblas"),
         ([f"numpy={RELEASE}=mkl*"], "mkl"),
         ([f"numpy={RELEASE}"], None),
@@ -69,6 +77,19 @@ def test_ours_is_picked_before_an_unpatched_one(public, artefacts, glibc, specs,
 def test_alone_the_public_channel_gives_the_unpatched_one(public):
     """That the tests above have something to choose from."""
     assert numpy_of([public], "2.28", f"numpy={RELEASE}", "blas=*=mkl") == (public.rstrip("/"), _unpatched(public, "mkl"))
+
+
+def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, artefacts):
+    """The rollout guide's table."""
+    ours = channel.url(OUTPUT)
+    assert numpy_of([public, ours], "2.28", f"numpy={RELEASE}")[0] == public.rstrip("/")
+    assert numpy_of([public, ours], "2.28", PIN)[0] == ours.rstrip("/")
+
+
+def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, artefacts):
+    """The rollout guide says so, because one would think otherwise."""
+    strict = {"channel_priority": rattler.ChannelPriority.Strict}
+    assert numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={NEWER}", **strict)[0] == public.rstrip("/")
 
 
 def _unpatched(public, blas):
