@@ -8,7 +8,7 @@ import yaml
 
 import pages
 from conftest import solve
-from numpy_feedstock import paths, variant
+from numpy_feedstock import paths, provenance, variant
 from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
@@ -23,9 +23,7 @@ MEASURED = [
     "./scripts/feedstock evidence --root build/root-3.11",
     "./scripts/feedstock suite",
     "./scripts/feedstock benchmark",
-    "./scripts/feedstock mark-broken /srv/channel --suggest",
-    "./scripts/feedstock mark-broken /srv/channel --dry-run",
-    "./scripts/feedstock mark-broken /srv/channel",
+    "./scripts/feedstock verify --rebuild output/linux-64/numpy-2.3.5-mkl_*.conda",
     "python3 tests/benchmark_audit.py",
 ]
 RUN_HERE = [
@@ -35,7 +33,11 @@ RUN_HERE = [
     "./scripts/feedstock evidence --dry-run",
     "./scripts/feedstock verify",
     "./scripts/feedstock floor --dry-run",
+    "./scripts/feedstock publish --dry-run",
 ]
+# one after the other, on a folder of the test's
+CHANNEL = "/srv/conda/fixed"
+ON_A_CHANNEL = [command for command in COMMANDS if CHANNEL in command]
 # on this machine's prefixes instead
 AUDIT = "python3 scripts/audit_numpy.py /opt/conda/envs"
 # by tests/fleet, to the letter but for the hosts
@@ -43,11 +45,12 @@ RUN_BY_FLEET = [command for command in COMMANDS if "scripts/fleet/" in command]
 # conda is on no package index that CI reaches; what is done with conda-lock's file needs one
 NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command]
 PIN = "echo 'numpy 2.3.5 mkl*_1*' >> /opt/conda/envs/app/conda-meta/pinned"
-HERE_DOCUMENT = "cat > one.yaml <<EOF"
+ONE_VARIANT = "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl --build-config > one.yaml"
 
 
 def test_every_command_of_the_pages_is_accounted_for():
-    assert set(COMMANDS) == {*RUN_BY_FIXTURES, *MEASURED, *RUN_HERE, AUDIT, *RUN_BY_FLEET, *NEED_CONDA, PIN, HERE_DOCUMENT}
+    elsewhere = [*RUN_BY_FIXTURES, *MEASURED, *RUN_BY_FLEET, *NEED_CONDA]
+    assert set(COMMANDS) == {*RUN_HERE, *ON_A_CHANNEL, AUDIT, PIN, ONE_VARIANT, *elsewhere}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
 
 
@@ -73,8 +76,16 @@ def test_the_specs_to_install_pick_our_mkl_build(command, channels):
     assert solve(channels, specs)["numpy"].startswith("mkl_py")
 
 
-def test_the_narrowed_conda_build_is_one_variant():
-    (block,) = (block for block in pages.blocks(pages.README) if HERE_DOCUMENT in block)
-    text = block.split("<<EOF\n")[1].split("\nEOF")[0]
-    (rendered,) = variant.render("linux-64", yaml.safe_load(text))
+def test_the_narrowed_conda_build_is_one_variant(tmp_path):
+    subprocess.run(ONE_VARIANT.replace("one.yaml", str(tmp_path / "one.yaml")), shell=True, cwd=paths.ROOT, check=True)
+    (rendered,) = variant.render("linux-64", yaml.safe_load((tmp_path / "one.yaml").read_text()))
     assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")
+
+
+def test_what_is_published_can_be_checked_and_marked(artefacts, tmp_path, monkeypatch):
+    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "key.pem"))
+    for command in ON_A_CHANNEL:
+        command = command.replace(CHANNEL, str(tmp_path / "fixed"))
+        done = subprocess.run(command, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert not command.endswith("--dry-run") or "nothing to do" in done.stdout
