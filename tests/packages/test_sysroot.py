@@ -155,7 +155,7 @@ static PyObject *run(PyObject *, PyObject *)
                 std::lock_guard<std::mutex> lock(mutex);
                 caught += error.what() == local;
             }
-            try { std::vector<int>().at(1); } catch (const std::out_of_range &) {
+            try { (void)std::vector<int>().at(1); } catch (const std::out_of_range &) {
                 std::lock_guard<std::mutex> lock(mutex);
                 caught++;
             }
