@@ -10,12 +10,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -91,6 +93,53 @@ def _answers(url):
     except urllib.error.HTTPError:
         pass
     return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Relay:
+    """A port that leads to another one; what is sent through it and matches ``hold`` waits."""
+
+    port: int
+    held: threading.Event  # something waits
+    release: threading.Event  # set to let it pass, and all that comes after it
+
+
+@contextlib.contextmanager
+def relay(to, hold):
+    """A running Relay to a port. ``hold`` : pattern of bytes, to be found in one packet"""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        found = Relay(listener.getsockname()[1], threading.Event(), threading.Event())
+        accepting = threading.Thread(target=_accept, args=(listener, to, re.compile(hold), found))
+        accepting.start()
+        try:
+            yield found
+        finally:
+            found.release.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+def _accept(listener, to, hold, found):
+    with contextlib.suppress(OSError):
+        while True:
+            client = listener.accept()[0]
+            server = socket.create_connection((LOOPBACK, to))
+            for source, sink, pattern in ((client, server, hold), (server, client, None)):
+                threading.Thread(target=_pass_on, args=(source, sink, pattern, found), daemon=True).start()
+
+
+def _pass_on(source, sink, hold, found):
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            if hold and hold.search(data):
+                found.held.set()
+                found.release.wait()
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    if hold is None:
+        # both ways have ended
+        source.close()
+        sink.close()
 
 
 # ---- nginx: static channels, and a place to PUT to
@@ -209,7 +258,7 @@ def _basic(user, password):
 
 @dataclasses.dataclass(frozen=True)
 class S3:
-    """What is in the bucket ``open`` can be read by all, what is in others with credentials."""
+    """A server with a bucket ``open``, which can be read by all; others are read with credentials."""
 
     endpoint: str
     key: str
@@ -248,7 +297,7 @@ def seaweedfs(work):
         environment(HERE / "servers.txt") / "bin" / "weed", "server", f"-dir={work / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
         "-s3", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.telemetry=false",  # it would call its makers
-        "-master.volumeSizeLimitMB=256", "-volume.max=20", "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=256", "-volume.max=100", "-volume.preStopSeconds=0",
         *(f"-{name}={port}" for name, port in zip(_SEAWEED_PORTS, ports, strict=True)),
     ]
     try:
@@ -264,10 +313,9 @@ def seaweedfs(work):
 def _takes_objects(client):
     """Whether the whole of the server is up: it answers some seconds before it can keep anything."""
     try:
-        client.create_bucket(Bucket="started")
-        client.put_object(Bucket="started", Key="probe", Body=b"probe")
-    except client.exceptions.BucketAlreadyOwnedByYou:
-        client.put_object(Bucket="started", Key="probe", Body=b"probe")
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket="open")
+        client.put_object(Bucket="open", Key="probe", Body=b"probe")
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
         return False
     return True

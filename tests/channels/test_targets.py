@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import httpx2
@@ -66,8 +67,6 @@ def _on_nginx(name, request):
 def _on_s3(name, request):
     server = request.getfixturevalue("s3")
     client = server.client()
-    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-        client.create_bucket(Bucket="open")
 
     def kept(*names):
         with contextlib.suppress(client.exceptions.NoSuchKey):
@@ -126,13 +125,14 @@ def secrets(variables):
 
 @pytest.mark.packages
 def test_the_package_is_published_and_can_be_installed_from_there(place, artefacts, channels, tmp_path):
-    done = publish(place.url, place.publisher, artefacts["openblas"])
+    package = artefacts["openblas"]
+    done = publish(place.url, place.publisher, package)
     assert done.returncode == 0, done.stderr
-    assert place.kept("linux-64", artefacts["openblas"].name) == artefacts["openblas"].read_bytes()
+    assert place.kept("linux-64", package.name) == package.read_bytes()
     place.index()
-    records = prefix.solve([place.channel, channels[1]], [f"numpy={RELEASE}=openblas*", f"python={PYTHON}"])
+    records = prefix.solve([place.channel, channels[1]], [artefact.spec(package), f"python={PYTHON}"])
     (numpy,) = (record for record in records if record.name.normalized == "numpy")
-    assert numpy.url == f"{place.channel}/linux-64/{artefacts['openblas'].name}"
+    assert numpy.url == f"{place.channel}/linux-64/{package.name}"
     folder = tmp_path / "prefix"
     others = [record for record in records if record is not numpy]
     # numpy through an empty cache: it has to come from the server
@@ -266,15 +266,40 @@ def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
     publishers = [threading.Thread(target=one_after_the_other, args=(made[start:start + 50],)) for start in range(0, 400, 50)]
     for publisher in publishers:
         publisher.start()
-    for publisher in publishers:
-        publisher.join()
+    seen, lost = set(), []
+    while any(publisher.is_alive() for publisher in publishers):
+        # what a reader has seen once, it has to see ever after: the last index alone may have all by luck
+        names = index_of(bucket).keys()
+        lost += seen - names
+        seen |= names
+        time.sleep(0.1)
     assert codes == [[0, 0]] * 8
+    assert lost == []
     assert index_of(bucket) == {path.name: artefact.sha256(path) for path in made}
     assert not [path.name for path in made if bucket.kept("linux-64", provenance.name(path.name)) is None]
 
 
+def test_a_publisher_that_was_paused_while_it_indexed_takes_nothing_away(bucket, s3, tmp_path):
+    """Its index is older than the one that another publisher finished meanwhile."""
+    first, paused, other = (small.make(tmp_path / "small", number) for number in range(3))
+    assert publish(bucket.url, bucket.publisher, UNTESTED, first).returncode == 0
+    with servers.relay(int(s3.endpoint.rsplit(":", 1)[1]), rb"PUT /open/\S+/linux-64/repodata\.json") as way:
+        codes = []
+        slow = {**bucket.publisher, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.port}"}
+        publisher = threading.Thread(target=lambda: codes.append(publish(bucket.url, slow, UNTESTED, paused).returncode))
+        publisher.start()
+        assert way.held.wait(60)
+        codes.append(publish(bucket.url, bucket.publisher, UNTESTED, other).returncode)
+        assert index_of(bucket).keys() >= {first.name, other.name}
+        way.release.set()
+        publisher.join()
+    assert codes == [0, 0]
+    assert index_of(bucket) == {path.name: artefact.sha256(path) for path in (first, paused, other)}
+
+
 def index_of(place):
-    return {name: entry["sha256"] for name, entry in json.loads(place.kept("linux-64", "repodata.json"))["packages.conda"].items()}
+    index = json.loads(place.kept("linux-64", "repodata.json") or "{}")
+    return {name: entry["sha256"] for name, entry in index.get("packages.conda", {}).items()}
 
 
 def test_ended_before_the_index_was_written_the_same_command_completes_it(bucket, s3, package):
