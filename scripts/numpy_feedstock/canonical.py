@@ -72,7 +72,7 @@ def rewrite(package, seconds):
         built_in = rendered["build_configuration"]["directories"]["build_dir"]
         installed = {f"{place}: {record['fn']}": record["sha256"] for place, record in _resolved(rendered)}
         _replace_prefix(folder)
-        _edit_json(folder / INDEX, lambda index: index.update(timestamp=seconds * 1000))
+        _edit_json(folder / INDEX, lambda index: index.update(timestamp=seconds * 1000, depends=sorted(index["depends"])))
         _edit_json(folder / ABOUT, lambda about: about.update(channels=[_public(url) for url in about.get("channels", [])]))
         (folder / RENDERED).write_text(yaml.safe_dump(_rendered(rendered, seconds), sort_keys=False, width=1000))
         _check_left(folder, built_in, package)
@@ -138,8 +138,12 @@ def _rendered(rendered, seconds):
     for platform in ("host_platform", "build_platform"):
         # its kernel and its CPU
         configuration[platform]["virtual_packages"] = []
-    for environment in filter(None, map(rendered["finalized_dependencies"].get, ("build", "host"))):
-        environment["resolved"] = sorted(map(_public_record, environment["resolved"]), key=lambda record: record["name"])
+    for environment in filter(None, rendered["finalized_dependencies"].values()):
+        # what run_exports add comes in any order
+        for kind in ("specs", "depends"):
+            environment.get(kind, []).sort(key=json.dumps)
+        if "resolved" in environment:
+            environment["resolved"] = sorted(map(_public_record, environment["resolved"]), key=lambda record: record["name"])
     return rendered
 
 

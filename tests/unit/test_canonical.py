@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 from rattler.package_streaming import extract
 
 from numpy_feedstock import builder, canonical, channel, child, prefix
@@ -25,9 +26,9 @@ SCRIPT = [
 ]
 
 
-def build(folder, script=SCRIPT):
+def build(folder, script=SCRIPT, **recipe):
     """A small real package, as the builder leaves it; its path."""
-    recipe = {"package": {"name": "told", "version": "1"}, "build": {"script": script}}
+    recipe = {"package": {"name": "told", "version": "1"}, "build": {"script": script}, **recipe}
     child.run(builder.build_recipe, recipe, str(folder), {}, log=folder.with_suffix(".log"))
     (made,) = folder.glob("*/told-1-*.conda")
     return made
@@ -92,6 +93,16 @@ def test_every_list_of_files_is_right(packages, tmp_path):
     assert digest == "sha256=" + subprocess.check_output(
         "openssl dgst -sha256 -binary bin/tell | base64 | tr +/ -_ | tr -d =", shell=True, text=True, cwd=tmp_path / "unpacked").strip()
     assert int(recorded) == size
+
+
+def test_dependencies_are_in_order(tmp_path):
+    """Those that come from run_exports are not, as the builder writes them."""
+    package = build(tmp_path / "needs", requirements={"run": ["zlib", "bzip2"]})
+    canonical.rewrite(package, SECONDS)
+    extract(package, tmp_path / "unpacked")
+    assert json.loads((tmp_path / "unpacked/info/index.json").read_text())["depends"] == ["bzip2", "zlib"]
+    rendered = yaml.safe_load((tmp_path / "unpacked" / canonical.RENDERED).read_text())
+    assert rendered["finalized_dependencies"]["run"]["depends"] == [{"source": "bzip2"}, {"source": "zlib"}]
 
 
 def test_nothing_tells_of_the_machine(raw, packages, tmp_path):
