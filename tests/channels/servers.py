@@ -7,7 +7,6 @@ not start is an error with the end of its log, and so a failed test, not a skipp
 import base64
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -28,7 +26,8 @@ import boto3
 import botocore.exceptions
 import httpx2
 
-from numpy_feedstock import paths, wheel
+import environments
+from numpy_feedstock import paths
 from numpy_feedstock.child import end_group
 
 HERE = Path(__file__).parent
@@ -294,7 +293,8 @@ def seaweedfs(work):
     config.write_text(json.dumps({"identities": identities}))
     (work / "data").mkdir()
     command = [
-        environment(HERE / "servers.txt") / "bin" / "weed", "server", f"-dir={work / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
+        environments.made(HERE / "servers.txt") / "bin" / "weed", "server",
+        f"-dir={work / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
         "-s3", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.telemetry=false",  # it would call its makers
         "-master.volumeSizeLimitMB=256", "-volume.max=100", "-volume.preStopSeconds=0",
@@ -353,7 +353,7 @@ def quetz(work):
     database = deployment / "quetz.sqlite"
     deployment.mkdir()
     (deployment / "config.toml").write_text(_QUETZ.format(database=database, secret=secrets.token_hex(32)))
-    program = [environment(HERE / "servers.txt") / "bin" / "python", "-m", "quetz.cli"]
+    program = [environments.made(HERE / "servers.txt") / "bin" / "python", "-m", "quetz.cli"]
     # its settings may come from variables, too
     clean = {key: value for key, value in os.environ.items() if not key.startswith("QUETZ_")}
     made = subprocess.run([*program, "create", deployment], cwd=work, env=clean, capture_output=True, text=True)
@@ -370,20 +370,3 @@ def quetz(work):
     command = [*program, "start", deployment, "--host", LOOPBACK, "--port", str(port), "--no-supervisor"]
     with running("quetz", command, work, lambda: _answers(f"{server.url}/health/ready"), cwd=work, env=clean):
         yield server
-
-
-# ---- where the programs come from
-
-
-def environment(lock):
-    """The folder of a virtual environment made from a locked requirements file; kept in build/."""
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    folder = paths.BUILD / "environments" / f"{lock.stem}-{wheel.TAG}-{digest}"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", partial], check=True)
-        pip = [sys.executable, "-m", "pip", "--python", partial / "bin" / "python", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
-        partial.rename(folder)
-    return folder

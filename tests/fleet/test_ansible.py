@@ -1,15 +1,14 @@
 """The playbook, by the real Ansible: on this machine, and over ssh on hosts of which some do not answer."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import environments
 import pages
 from numpy_feedstock import paths
 from pythons import python36
@@ -21,15 +20,7 @@ LOCK = Path(__file__).with_name("ansible.txt")
 @pytest.fixture(scope="module")
 def ansible():
     """The folder of Ansible's programs."""
-    folder = paths.BUILD / "unpacked" / f"ansible-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
-    # last: an environment without it was not finished
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", LOCK], check=True)
-        (folder / "complete").touch()
-    return folder / "bin"
+    return environments.made(LOCK) / "bin"
 
 
 @pytest.fixture

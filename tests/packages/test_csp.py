@@ -1,13 +1,12 @@
 """The extension of the report, csp's own wheels, on the MKL package and on its control."""
 
-import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import environments
 from numpy_feedstock import paths, wheel
 from numpy_feedstock.prefix import activated
 
@@ -31,14 +30,7 @@ EIGHT_THREADS = {"MKL_NUM_THREADS": "8", "MKL_DYNAMIC": "FALSE", "MKL_CBWR": "CO
 @pytest.fixture(scope="module")
 def requirements():
     """A folder with what csp needs besides numpy."""
-    lock = HERE / "csp.txt"
-    folder = paths.BUILD / "unpacked" / f"csp-needs-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--require-hashes", "--target", partial, "-r", lock]
-        subprocess.run(command, check=True)
-        partial.rename(folder)
-    return folder
+    return environments.site_packages(HERE / "csp.txt")
 
 
 @pytest.fixture(params=WHEELS)
