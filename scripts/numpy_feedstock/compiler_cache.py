@@ -72,7 +72,5 @@ def _environment():
         **{key: value for key, value in os.environ.items() if not key.startswith("SCCACHE_")},
         "SCCACHE_DIR": str(paths.COMPILER_CACHE),
         "SCCACHE_SERVER_UDS": str(_socket()),
-        # folders that a build may be in: what was compiled in one is found in the other
-        "SCCACHE_BASEDIRS": f"{paths.WORK}:{paths.REBUILD}",
         "SCCACHE_IDLE_TIMEOUT": "3600",  # seconds; ends one whose owner was killed outright
     }

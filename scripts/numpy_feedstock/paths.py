@@ -12,8 +12,7 @@ BUILD = ROOT / "build"
 WHEELS = BUILD / "wheels"
 SDISTS = BUILD / "sdists"
 WORK = BUILD / "work"  # rattler-build's output folder: builds, sources, environments
-# elsewhere, to build finished packages again; as long a name, so that the compiler cache can hit there
-REBUILD = BUILD / "anew"
+REBUILD = BUILD / "rebuild"  # elsewhere, to build finished packages again
 LOGS = BUILD / "logs"
 COMPILER_CACHE = BUILD / "sccache"
 PACKAGE_CACHE = BUILD / "rattler"
