@@ -5,10 +5,11 @@ import socket
 import time
 
 
-def free_port():
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+def free_ports(count):
+    """Ports of 127.0.0.1 that nobody listens on just now, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
 
 
 def wait_for(port, process, seconds=20):

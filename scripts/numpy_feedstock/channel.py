@@ -67,14 +67,14 @@ def choose(asked):
 
 
 def check_writable(folder):
-    """Make the output channel's folder; UsageError when nothing can be written there."""
+    """Make a channel's folder; UsageError when nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another writer may look at the same moment
     except OSError as error:
-        raise UsageError(f"the output folder cannot be written: {folder}", found=error.strerror, remedy="name another --output") from None
+        raise UsageError(f"the channel's folder cannot be written: {folder}", found=error.strerror, remedy="name another") from None
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def locked(folder, report=print, patience=600):
     report : called with a line for a person when another one has to be waited for
     patience : seconds, after which FeedstockError names that other one
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     # a record lock, which NFS has too, and which ends with the process that holds it
     with open(folder / ".lock", "a+") as lock:
         deadline = time.monotonic() + patience

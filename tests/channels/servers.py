@@ -27,6 +27,7 @@ import botocore.exceptions
 import httpx2
 
 import environments
+from loopback import free_ports
 from numpy_feedstock import paths
 from numpy_feedstock.child import end_group
 
@@ -36,13 +37,6 @@ SECONDS_TO_START = 90
 
 # the logs of what is running, for the report of a failed test
 LOGS = []
-
-
-def free_ports(count):
-    """Ports that nobody uses just now, all different."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def tail(log, lines=15):

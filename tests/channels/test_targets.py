@@ -20,6 +20,7 @@ from rattler.networking import Client
 import small
 from channels import servers
 from conftest import PYTHON, RELEASE
+from loopback import free_ports
 from numpy_feedstock import artefact, channel, paths, prefix, provenance
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.targets import Taken, open_target
@@ -197,7 +198,7 @@ def test_each_way_to_be_refused_is_told_apart_and_says_where_credentials_go(plac
 
 
 def test_a_server_that_does_not_answer(place, package):
-    (port,) = servers.free_ports(1)
+    (port,) = free_ports(1)
     nowhere = f"http://127.0.0.1:{port}"
     url = place.url if place.url.startswith("s3:") else f"{place.url.split('+')[0]}+{nowhere}/conda"
     done = publish(url, {**place.publisher, "AWS_ENDPOINT_URL": nowhere}, UNTESTED, package)

@@ -11,7 +11,7 @@ import pytest
 
 import debian
 import trees
-from loopback import free_port, wait_for
+from loopback import free_ports, wait_for
 from numpy_init import PATCHED, UNGATED
 from pythons import python36
 
@@ -57,7 +57,7 @@ def ssh_config(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         # taken calls are never answered
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port, closed = free_port(), free_port()
+        port, closed = free_ports(2)
         (folder / "server").write_text(SERVER.format(folder=folder, port=port))
         (folder / "client").write_text(CLIENT.format(folder=folder, port=port, silent=silent.getsockname()[1], closed=closed))
         (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")

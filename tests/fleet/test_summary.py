@@ -14,7 +14,7 @@ import pytest
 
 import debian
 import pages
-from loopback import free_port, wait_for
+from loopback import free_ports, wait_for
 from numpy_feedstock import paths
 from pythons import python36
 
@@ -190,7 +190,7 @@ def served(tmp_path_factory):
 def browser(served, tmp_path_factory):
     """Sends a headless Chromium a command of the WebDriver protocol: (method, path, what is sent) to what is answered."""
     debian.install("chromium", "chromium-driver")
-    port = free_port()
+    (port,) = free_ports(1)
     arguments = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1300,1000",

@@ -32,7 +32,7 @@ def test_help_has_examples(verb):
         (["build", "--python", "3.9"], "unknown python: 3.9\n  known: 3.11, 3.12, 3.13, 3.14"),
         (["build", "--blas", "atlas"], "unknown blas: atlas\n  known: mkl, openblas"),
         (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
-        (["build", "--output", "/dev/null/channel"], "the output folder cannot be written: /dev/null/channel"),
+        (["build", "--output", "/dev/null/channel"], "the channel's folder cannot be written: /dev/null/channel"),
         (["build", "--channel", "http://127.0.0.1:9/nowhere"], "the channel does not answer: http://127.0.0.1:9/nowhere"),
         (["floor", "/dev/null"], "not a package: /dev/null\n  found: "),
         (["floor", "--root", "/nowhere"], "not the root directory of a Linux system: /nowhere\n  found:  no such directory"),
