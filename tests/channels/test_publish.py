@@ -208,7 +208,7 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
 
 
 def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
-    """Five channels, each killed ten times: before, during and after every step."""
+    """Ten channels, each killed five times, before, during and after every step: the publisher alone, or all as when a host goes down."""
     made = [small.make(tmp_path / "few", number) for number in range(5)]
     started = time.monotonic()
     assert publish(tmp_path / "whole", UNTESTED, *made).returncode == 0
@@ -217,7 +217,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
     def kill_and_complete(number):
         target, chosen = tmp_path / f"channel-{number}", random.Random(number)
         # the first part is Python's start
-        kills = sum(killed_after(usual * chosen.uniform(0.3, 1.1), target, made) for _ in range(10))
+        kills = sum(killed_after(usual * chosen.uniform(0.3, 1.1), turn % 2 == 0, target, made) for turn in range(5))
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
         assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
@@ -226,15 +226,17 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
         return kills
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kills = sum(pool.map(kill_and_complete, range(5)))
+        kills = sum(pool.map(kill_and_complete, range(10)))
     assert kills >= 25, "too few were killed while they ran: the machine changed its speed"
 
 
-def killed_after(seconds, target, made):
+def killed_after(seconds, with_its_indexer, target, made):
     """Publish and kill it, whatever it is doing; whether it was still running. What is there then has to be whole."""
     process = subprocess.Popen([*COMMAND, "--to", target, UNTESTED, *made], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(seconds)
     killed = process.poll() is None
+    if with_its_indexer:
+        subprocess.run(["pkill", "-KILL", "-P", str(process.pid)])
     process.kill()
     process.wait()
     expected = {path.name: artefact.sha256(path) for path in made}
