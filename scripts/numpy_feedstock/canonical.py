@@ -148,8 +148,8 @@ def _rendered(rendered, seconds):
 
 
 def _public_record(record):
-    """A package of a folder, which others have not, by its name alone: made again, its bytes are others."""
-    keys = ("name", "version", "build", "subdir") if record["url"].startswith("file:") else record
+    """A package of a folder, which others have not, by name and version: made elsewhere, its bytes and its build string are others."""
+    keys = ("name", "version", "subdir") if record["url"].startswith("file:") else record
     return {key: record[key] for key in keys}
 
 

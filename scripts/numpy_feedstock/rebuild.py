@@ -65,13 +65,17 @@ def _channels(path, asked, python, report):
 def _check_dependencies(path, dependencies, channels):
     """Raise FeedstockError unless the channels resolve to what the package was built with."""
     for environment in ("build", "host"):
-        recorded = {each["name"]: f"{each['version']} {each['build']}" for each in dependencies[environment]["resolved"]}
+        told = {each["name"]: each for each in dependencies[environment]["resolved"]}
         # a spec as the recipe has it, or made from it by the variant or a run_export
         specs = [spec.get("spec") or spec["source"] for spec in dependencies[environment]["specs"]]
         try:
-            found = {each.name.normalized: f"{each.version} {each.build}" for each in prefix.solve(channels, specs)}
+            solved = prefix.solve(channels, specs)
         except SolverError as error:
             raise FeedstockError(f"{path.name} cannot be rebuilt from {', '.join(channels)}", found=error) from None
+        # of a channel in a folder no build strings are told
+        without = {name for name, each in told.items() if "build" not in each}
+        recorded = {name: _version(each["version"], each.get("build", ""), name in without) for name, each in told.items()}
+        found = {each.name.normalized: _version(each.version, each.build, each.name.normalized in without) for each in solved}
         differ = [name for name in sorted(recorded | found) if recorded.get(name) != found.get(name)]
         if differ:
             raise FeedstockError(
@@ -80,6 +84,10 @@ def _check_dependencies(path, dependencies, channels):
                 found=", ".join(f"{name} {found.get(name, '-')}" for name in differ),
                 remedy="name a channel that has them with --channel",
             )
+
+
+def _version(version, build, alone):
+    return str(version) if alone else f"{version} {build}"
 
 
 def compare(shipped, rebuilt):
