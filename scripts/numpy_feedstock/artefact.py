@@ -128,6 +128,15 @@ def built(release, flavours, output):
     return found
 
 
+def in_output():
+    """The path of every package in output/; UsageError without one."""
+    output = paths.ROOT / "output"
+    found = sorted(output.rglob("*.conda"))
+    if not found:
+        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
+    return found
+
+
 def spec(path):
     """The match spec of exactly this package: "numpy==2.3.5=mkl_py311h..._100"."""
     return "{}=={}={}".format(*path.name.removesuffix(".conda").rsplit("-", 2))

@@ -244,10 +244,14 @@ CHECKS = {
 def verify(path, say):
     """Every Finding of every check. Raises UsageError for what is not a package of numpy."""
     with tempfile.TemporaryDirectory() as folder:
-        package = Unpacked(path, Path(folder))
-        findings = []
-        for name, check in CHECKS.items():
-            found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
-            say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
-            findings += found
-        return findings
+        return findings(path, Unpacked(path, Path(folder)), say)
+
+
+def findings(path, package, say):
+    """The same, of a package that is unpacked already."""
+    every = []
+    for name, check in CHECKS.items():
+        found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
+        say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
+        every += found
+    return every

@@ -11,7 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from . import artefact, paths, provenance, variant
-from .checks import Unpacked, verify
+from .checks import Unpacked, findings
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 from .targets import FORMS, Taken, open_target
@@ -68,7 +68,7 @@ def execute(args):
             rows = check(target, {path.name for path in args.artefacts}, args.trust)
             show(rows, target, args.json)
             return 1 if any(row["fault"] for row in rows) else 0
-        candidates = examine_all(args.artefacts or _built(), args.allow_untested, progress)
+        candidates = examine_all(args.artefacts or artefact.in_output(), args.allow_untested, progress)
         if args.dry_run:
             rows = plan(target, candidates)
         else:
@@ -77,14 +77,6 @@ def execute(args):
                 rows = publish(target, candidates, key, progress)
     show(rows, target, args.json)
     return 0
-
-
-def _built():
-    output = paths.ROOT / "output"
-    found = sorted(output.rglob("*.conda"))
-    if not found:
-        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
-    return found
 
 
 @dataclasses.dataclass
@@ -119,17 +111,23 @@ def examine_all(artefacts, allow_untested, progress):
 def examine(path, say):
     """The Candidate; what there is to object to it is a line each. Raises UsageError."""
     with tempfile.TemporaryDirectory() as folder:
-        index = Unpacked(path, Path(folder)).index
+        package = Unpacked(path, Path(folder))
+        check_place(path, package.index)
+        found = findings(path, package, say)
+    record = artefact.read_record(path)
+    objections = [] if record and record.passed else [f"red tests: {', '.join(record.red)}" if record else "no record of its tests"]
+    objections += [f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in found]
+    return Candidate(path, package.index["subdir"], artefact.sha256(path), record, objections)
+
+
+def check_place(path, index):
+    """Raise UsageError unless the file's name and folder are those of its package."""
     expected = f"{index['name']}-{index['version']}-{index['build']}.conda"
     if path.name != expected:
         raise UsageError(f"the file is not named as the package: {path}", expected=expected, found=path.name)
     subdir, others = index["subdir"], {*variant.PLATFORMS, "noarch"} - {index["subdir"]}
     if subdir not in variant.PLATFORMS or path.absolute().parent.name in others:
         raise UsageError(f"wrong subdir: {path}", expected=f"one of {', '.join(variant.PLATFORMS)}, in its own folder", found=subdir)
-    record = artefact.read_record(path)
-    objections = [] if record and record.passed else [f"red tests: {', '.join(record.red)}" if record else "no record of its tests"]
-    objections += [f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in verify(path, say)]
-    return Candidate(path, subdir, artefact.sha256(path), record, objections)
 
 
 def plan(target, candidates):

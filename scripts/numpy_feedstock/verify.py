@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, channel, paths, workspace
+from . import artefact, channel, workspace
 from .checks import CHECKS, Finding, Unpacked, verify
 from .errors import UsageError
 from .progress import Progress
@@ -44,12 +44,9 @@ def configure_parser(subparsers):
 
 def execute(args):
     """Run the verb; exit code 0, or 1 with findings. UsageError when no artefact could be read."""
-    output = paths.ROOT / "output"
-    artefacts = args.artefacts or sorted(output.rglob("*.conda"))
     if args.channel and not args.rebuild:
         raise UsageError("--channel says where --rebuild takes packages from", remedy="add --rebuild, or leave it out")
-    if not artefacts:
-        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
+    artefacts = args.artefacts or artefact.in_output()
     findings, unreadable = [], []
     alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
     with alone, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
