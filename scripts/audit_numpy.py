@@ -48,7 +48,8 @@ Until then, one of
   MKL_THREADING_LAYER=SEQUENTIAL or MKL_NUM_THREADS=1 set before the program starts:
     costs all of MKL's threads for the life of the process"""
 SAID = {
-    "ungated": "the import multiplies matrices", "gated": "the import multiplies matrices on macOS alone",
+    "ungated": "the import multiplies matrices",
+    "gated": "the import multiplies matrices on macOS alone",
     "absent": "the import multiplies no matrices",
 }
 AFFECTED, LATENT, FIXED, UNKNOWN = VERDICTS = "AFFECTED", "LATENT", "FIXED", "UNKNOWN"
@@ -63,14 +64,35 @@ BARE = ("__init__.py", "version.py", "core")
 # where numpy 2 has its extension, and numpy 1
 CORES = ("_core", "core")
 # no environments: unpacked packages, a file server's past, the kernel's files
-SKIPPED = {"pkgs", ".cache", ".snapshot", ".git", "node_modules", "__pycache__", "/proc", "/sys", "/dev"}
+SKIPPED = {
+    "pkgs",
+    ".cache",
+    ".snapshot",
+    ".git",
+    "node_modules",
+    "__pycache__",
+    "/proc",
+    "/sys",
+    "/dev",
+}
 # bytes: no file of interest is longer
 LIMIT = 1 << 24
 SETTINGS = ("MKL_THREADING_LAYER", "MKL_NUM_THREADS")
 # of sh, csh and fish
-SETTING = re.compile(r"^\s*(?:export\s+|setenv\s+|set\s+-\w+\s+)?(%s)(?:=|[ \t]+)[\"']?(\w+)" % "|".join(SETTINGS), re.M)
+SETTING = re.compile(
+    r"^\s*(?:export\s+|setenv\s+|set\s+-\w+\s+)?(%s)(?:=|[ \t]+)[\"']?(\w+)" % "|".join(SETTINGS),
+    re.M,
+)
 # raised by parsing what is something else than it should be
-UNREADABLE = (SyntaxError, ValueError, AttributeError, TypeError, RecursionError, MemoryError, struct.error)
+UNREADABLE = (
+    SyntaxError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
 
 
 # --- the gate: what importing numpy/__init__.py runs, by its syntax tree
@@ -80,7 +102,12 @@ CHECK = "blas_fpe_check"
 _PRODUCTS = {"matmul", "dot", CHECK}
 # two elements, in every release: starts no thread
 _HARMLESS = "_sanity_check"
-_COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+_COMPARE = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
 
 
 def gate(source):
@@ -90,7 +117,14 @@ def gate(source):
     """
     tree = ast.parse(source)
     for state, name, system in (("ungated", "linux", "Linux"), ("gated", "darwin", "Darwin")):
-        walk = _Import({"sys.platform": name, "platform.system()": system, "os.uname().sysname": system, "os.name": "posix"})
+        walk = _Import(
+            {
+                "sys.platform": name,
+                "platform.system()": system,
+                "os.uname().sysname": system,
+                "os.name": "posix",
+            }
+        )
         walk.run(tree.body)
         if walk.product:
             return state
@@ -115,7 +149,10 @@ class _Import(ast.NodeVisitor):
         return all([self.run(body) for body in bodies])
 
     def visit_Try(self, node):
-        ends = [self.run(body) for body in [node.body + node.orelse] + [handler.body for handler in node.handlers]]
+        ends = [
+            self.run(body)
+            for body in [node.body + node.orelse] + [handler.body for handler in node.handlers]
+        ]
         return self.run(node.finalbody) or all(ends)
 
     def visit_Return(self, node):
@@ -129,7 +166,9 @@ class _Import(ast.NodeVisitor):
 
     def visit_ImportFrom(self, node):
         # under another name it would not be known again
-        self.product = self.product or any(alias.asname and alias.name in _PRODUCTS for alias in node.names)
+        self.product = self.product or any(
+            alias.asname and alias.name in _PRODUCTS for alias in node.names
+        )
 
     def visit_Name(self, node):
         """What is named may be called: at once, under another name, or by what it is handed to."""
@@ -154,15 +193,22 @@ class _Import(ast.NodeVisitor):
         """Of a condition where the facts hold: True, False, or None for what is not known."""
         try:
             if isinstance(node, ast.BoolOp):
-                decisive, truths = isinstance(node.op, ast.Or), [self.truth(value) for value in node.values]
+                decisive, truths = (
+                    isinstance(node.op, ast.Or),
+                    [self.truth(value) for value in node.values],
+                )
                 return decisive if decisive in truths else None if None in truths else not decisive
             if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
                 return {True: False, False: True}.get(self.truth(node.operand))
             if isinstance(node, ast.Compare):
                 (compare,), (right,) = node.ops, node.comparators
-                return _COMPARE[type(compare)](self.facts[_dotted(node.left)], ast.literal_eval(right))
+                return _COMPARE[type(compare)](
+                    self.facts[_dotted(node.left)], ast.literal_eval(right)
+                )
             if isinstance(node, ast.Call) and node.func.attr == "startswith":
-                return self.facts[_dotted(node.func.value)].startswith(*map(ast.literal_eval, node.args))
+                return self.facts[_dotted(node.func.value)].startswith(
+                    *map(ast.literal_eval, node.args)
+                )
             return bool(ast.literal_eval(node))
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
@@ -172,10 +218,15 @@ def _dotted(node):
     """The source text of a name, an attribute or a call without arguments."""
     if isinstance(node, ast.Attribute):
         return "%s.%s" % (_dotted(node.value), node.attr)
-    return _dotted(node.func) + "()" if isinstance(node, ast.Call) and not node.args else getattr(node, "id", "?")
+    return (
+        _dotted(node.func) + "()"
+        if isinstance(node, ast.Call) and not node.args
+        else getattr(node, "id", "?")
+    )
 
 
 # --- files, on a host that changes meanwhile; report(path, what) takes what went wrong
+
 
 def opened(path):
     """The stream of a regular file: a pipe would keep us waiting. Raises OSError."""
@@ -216,6 +267,7 @@ def names(folder, report):
 def elf_needed(path):
     """The sonames that a 64-bit ELF file needs. Raises OSError, ValueError or struct.error."""
     with opened(path) as stream:
+
         def unpack(layout, offset):
             stream.seek(offset)
             return struct.unpack(order + layout, stream.read(struct.calcsize("=" + layout)))
@@ -239,8 +291,11 @@ def elf_needed(path):
                     break
         # the table of strings goes by its address: that of a segment which is loaded
         strings = dict(tags).get(5, 0)
-        starts = [offset + strings - address for kind, _, offset, address, _, length in segments
-                  if kind == 1 and address <= strings < address + length]
+        starts = [
+            offset + strings - address
+            for kind, _, offset, address, _, length in segments
+            if kind == 1 and address <= strings < address + length
+        ]
         return [string(starts[0] + value) for tag, value in tags if starts and tag == 1]
 
 
@@ -266,11 +321,20 @@ def find(root, seen, report, note):
             continue
         prefix = not found.keys().isdisjoint(MARKS)
         packages = os.path.basename(folder) in ("site-packages", "dist-packages")
-        if prefix or packages or "numpy" in found and all(os.path.exists(os.path.join(folder, "numpy", name)) for name in BARE):
+        if (
+            prefix
+            or packages
+            or "numpy" in found
+            and all(os.path.exists(os.path.join(folder, "numpy", name)) for name in BARE)
+        ):
             yield folder
         # a conda keeps its environments inside its own
         below = [] if packages else {"envs"}.intersection(found) if prefix else found
-        todo += [found[name].path for name in sorted(below, reverse=True) if _leads_on(found[name], report, note)]
+        todo += [
+            found[name].path
+            for name in sorted(below, reverse=True)
+            if _leads_on(found[name], report, note)
+        ]
 
 
 def _leads_on(entry, report, note):
@@ -278,7 +342,9 @@ def _leads_on(entry, report, note):
     try:
         if not entry.is_dir() or {entry.name, entry.path} & SKIPPED:
             return False
-        if not entry.is_symlink() or any(os.path.lexists(os.path.join(entry.path, mark)) for mark in MARKS):
+        if not entry.is_symlink() or any(
+            os.path.lexists(os.path.join(entry.path, mark)) for mark in MARKS
+        ):
             return True
         note(entry.path, "a link to what is no prefix: not followed")
     except OSError as error:
@@ -288,6 +354,7 @@ def _leads_on(entry, report, note):
 
 # --- one prefix
 
+
 def examine(folder, report):
     """What there is to say about each numpy of a prefix or of a folder of packages: a list of rows, as --json has them."""
     if not os.path.isdir(folder):
@@ -296,26 +363,43 @@ def examine(folder, report):
     prefix = inside.group(1) if inside else folder
     records = {}  # name of a package: name, version, build
     for name in names(os.path.join(prefix, "conda-meta"), report):
-        parts = name[:-len(".json")].rsplit("-", 2)
+        parts = name[: -len(".json")].rsplit("-", 2)
         if name.endswith(".json") and len(parts) == 3:
             records[parts[0]] = parts
     sites = [folder] if inside else [folder] + _site_packages(prefix, report)
     contents = [(site, names(site, report)) for site in sites]
-    inhabited = [(site, here) for site, here in contents if "numpy" in here] or contents[:1] * ("numpy" in records)
+    inhabited = [(site, here) for site, here in contents if "numpy" in here] or contents[:1] * (
+        "numpy" in records
+    )
     return [_row(prefix, site, here, records, report) for site, here in inhabited]
 
 
 def _site_packages(prefix, report):
     # a venv's lib64 may be a link to its lib, as conda's python3.1 is one to python3.11
-    libs = [path for path in (os.path.join(prefix, name) for name in ("lib", "lib64")) if not os.path.islink(path)]
-    pythons = [os.path.join(lib, name) for lib in libs for name in names(lib, report) if name.startswith(("python3", "pypy3"))]
-    return [os.path.join(python, "site-packages") for python in pythons if not os.path.islink(python)]
+    libs = [
+        path
+        for path in (os.path.join(prefix, name) for name in ("lib", "lib64"))
+        if not os.path.islink(path)
+    ]
+    pythons = [
+        os.path.join(lib, name)
+        for lib in libs
+        for name in names(lib, report)
+        if name.startswith(("python3", "pypy3"))
+    ]
+    return [
+        os.path.join(python, "site-packages") for python in pythons if not os.path.islink(python)
+    ]
 
 
 def _row(prefix, site, here, records, report):
     folder = os.path.join(site, "numpy")
     source = read(os.path.join(folder, "__init__.py"), report)
-    state, unclear = (None, "there is no numpy/__init__.py that could be read") if source is None else _gate_of(source)
+    state, unclear = (
+        (None, "there is no numpy/__init__.py that could be read")
+        if source is None
+        else _gate_of(source)
+    )
     blas, by = _blas(folder, prefix, records, report)
     if state is None or state == "ungated" and blas is None:
         verdict = UNKNOWN
@@ -324,13 +408,30 @@ def _row(prefix, site, here, records, report):
     version = _version(folder, here, report)
     recorded = records.get("numpy", ("", "", ""))
     # a wheel over conda's numpy leaves the record as it was
-    conda = "numpy" in records and (not version or version == recorded[1]) and "scipy_openblas" not in by
+    conda = (
+        "numpy" in records
+        and (not version or version == recorded[1])
+        and "scipy_openblas" not in by
+    )
     return {
-        "verdict": verdict, "host": platform.node(), "prefix": prefix, "numpy": folder,
-        "version": version or recorded[1], "build": recorded[2] if conda else "",
-        "channel": _channel(os.path.join(prefix, "conda-meta", "-".join(recorded) + ".json"), report) if conda else "",
-        "gate": state, "blas": blas, "blas_by": by, "activation": _activation(prefix, report),
-        "importers": sorted(IMPORTERS.keys() & (records.keys() | {name.split("-")[0] for name in here})),
+        "verdict": verdict,
+        "host": platform.node(),
+        "prefix": prefix,
+        "numpy": folder,
+        "version": version or recorded[1],
+        "build": recorded[2] if conda else "",
+        "channel": _channel(
+            os.path.join(prefix, "conda-meta", "-".join(recorded) + ".json"), report
+        )
+        if conda
+        else "",
+        "gate": state,
+        "blas": blas,
+        "blas_by": by,
+        "activation": _activation(prefix, report),
+        "importers": sorted(
+            IMPORTERS.keys() & (records.keys() | {name.split("-")[0] for name in here})
+        ),
         "reason": "%s; BLAS: %s" % (unclear or SAID[state], by),
     }
 
@@ -341,25 +442,38 @@ def _gate_of(source):
     try:
         return gate(source), ""
     except UNREADABLE as error:
-        return None, "numpy/__init__.py is nothing that Python %s can parse: %s" % (platform.python_version(), error)
+        return None, "numpy/__init__.py is nothing that Python %s can parse: %s" % (
+            platform.python_version(),
+            error,
+        )
 
 
 def _version(folder, here, report):
     """By numpy itself, else by its dist-info, else ""."""
-    said = re.search(br"^version = [\"']([^\"']+)", read(os.path.join(folder, "version.py"), report) or b"", re.M)
-    named = [name.split("-")[1][:-len(".dist")] for name in here if name.startswith("numpy-") and name.endswith(".dist-info")]
+    said = re.search(
+        rb"^version = [\"']([^\"']+)", read(os.path.join(folder, "version.py"), report) or b"", re.M
+    )
+    named = [
+        name.split("-")[1][: -len(".dist")]
+        for name in here
+        if name.startswith("numpy-") and name.endswith(".dist-info")
+    ]
     return said.group(1).decode("utf-8", "replace") if said else "".join(named[:1])
 
 
 def _channel(record, report):
     data = read(record, report) or b""
     # parsing all of the JSON would take longer than everything else
-    said = re.search(br'"channel"\s*:\s*"([^"]*)"', data)
+    said = re.search(rb'"channel"\s*:\s*"([^"]*)"', data)
     if not said or not data.rstrip().endswith(b"}"):
         report(record, "no whole JSON object with a channel")
     url = said.group(1).decode("utf-8", "replace") if said else ""
     # without the subdir; without names and tokens, which are nobody's business
-    return re.sub("/((noarch|(linux|osx|win)-[^/]*)/*)?$", "", re.sub("/t/[^/]*", "", re.sub("//[^/]*@", "//", url)))
+    return re.sub(
+        "/((noarch|(linux|osx|win)-[^/]*)/*)?$",
+        "",
+        re.sub("/t/[^/]*", "", re.sub("//[^/]*@", "//", url)),
+    )
 
 
 def _blas(folder, prefix, records, report):
@@ -376,17 +490,26 @@ def _blas(folder, prefix, records, report):
     for record in (records[name] for name in ("libblas", "blas") if name in records):
         if record[2].split("_")[-1] in BLAS:
             return record[2].split("_")[-1], "-".join(record)
-    for target in (os.path.basename(os.path.realpath(os.path.join(prefix, "lib", soname))) for soname in interfaces):
+    for target in (
+        os.path.basename(os.path.realpath(os.path.join(prefix, "lib", soname)))
+        for soname in interfaces
+    ):
         for name in BLAS:
             if name in target:
                 return name, target
-    return None, "%s, and no record of libblas" % (", ".join(interfaces) or "no extension that could be read")
+    return None, "%s, and no record of libblas" % (
+        ", ".join(interfaces) or "no extension that could be read"
+    )
 
 
 def _needed(folder, report):
     """What numpy's extension needs; None where there is none to read."""
-    found = [os.path.join(folder, core, name) for core in CORES for name in names(os.path.join(folder, core), report)
-             if name.startswith("_multiarray_umath.") and name.endswith(".so")]
+    found = [
+        os.path.join(folder, core, name)
+        for core in CORES
+        for name in names(os.path.join(folder, core), report)
+        if name.startswith("_multiarray_umath.") and name.endswith(".so")
+    ]
     for path in found[:1]:
         with reporting(path, report):
             return elf_needed(path)
@@ -397,7 +520,11 @@ def _activation(prefix, report):
     """What activating the environment sets of the variables that keep MKL from hanging: {name: value}."""
     scripts = os.path.join(prefix, "etc", "conda", "activate.d")
     texts = [read(os.path.join(scripts, name), report) or b"" for name in names(scripts, report)]
-    found = {name: value for text in texts for name, value in SETTING.findall(text.decode("utf-8", "replace"))}
+    found = {
+        name: value
+        for text in texts
+        for name, value in SETTING.findall(text.decode("utf-8", "replace"))
+    }
     state = os.path.join(prefix, "conda-meta", "state")
     with reporting(state, report):
         variables = json.loads((read(state, report) or b"{}").decode("utf-8")).get("env_vars", {})
@@ -407,23 +534,41 @@ def _activation(prefix, report):
 
 # --- what to do, and how it is said
 
+
 def remedy(row, channel):
     """The command that gets a numpy without the hang; channel is the one with the patched builds."""
     patched = re.fullmatch(PATCHED, row["version"]) and row["blas"] in ("mkl", "openblas")
-    spec = shlex.quote("numpy=%s=%s*_1*" % (row["version"], row["blas"]) if patched else "numpy>=2.4.5")
+    spec = shlex.quote(
+        "numpy=%s=%s*_1*" % (row["version"], row["blas"]) if patched else "numpy>=2.4.5"
+    )
     channel, theirs = shlex.quote(channel), shlex.quote(row["channel"] or "conda-forge")
     if not row["build"]:
         python = os.path.join(row["prefix"], "bin", "python3")
-        return "%s -m pip install 'numpy>=2.4.5'" % shlex.quote(python) if os.path.exists(python) else "put numpy 2.4.5 or later there"
+        return (
+            "%s -m pip install 'numpy>=2.4.5'" % shlex.quote(python)
+            if os.path.exists(python)
+            else "put numpy 2.4.5 or later there"
+        )
     workspace, pixi, _ = row["prefix"].partition("/.pixi/envs/")
     if pixi:
-        return "cd %s && pixi workspace channel add --prepend %s && pixi add %s" % (shlex.quote(workspace), channel, spec)
-    return "conda install -p %s -c %s -c %s %s" % (shlex.quote(row["prefix"]), channel, theirs, spec)
+        return "cd %s && pixi workspace channel add --prepend %s && pixi add %s" % (
+            shlex.quote(workspace),
+            channel,
+            spec,
+        )
+    return "conda install -p %s -c %s -c %s %s" % (
+        shlex.quote(row["prefix"]),
+        channel,
+        theirs,
+        spec,
+    )
 
 
 def shown(value):
     """Text for any terminal: a name may hold what is no text, or what steers it."""
-    return re.sub("[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value))
+    return re.sub(
+        "[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value)
+    )
 
 
 def table(rows, verbose):
@@ -431,16 +576,30 @@ def table(rows, verbose):
     lines = [("VERDICT", "NUMPY", "CHANNEL", "BLAS", "ACTIVATION SETS", "IMPORTERS", "PREFIX")]
     for row in sorted(rows, key=lambda row: (VERDICTS.index(row["verdict"]), row["numpy"])):
         activation = " ".join("%s=%s" % item for item in sorted(row["activation"].items()))
-        about = row["version"] + " " + row["build"], row["channel"].split("/")[-1], row["blas"], activation, " ".join(row["importers"])
-        lines.append((row["verdict"],) + tuple(shown(cell or "").strip() or "-" for cell in about) + (shown(row["prefix"]),))
+        about = (
+            row["version"] + " " + row["build"],
+            row["channel"].split("/")[-1],
+            row["blas"],
+            activation,
+            " ".join(row["importers"]),
+        )
+        lines.append(
+            (row["verdict"],)
+            + tuple(shown(cell or "").strip() or "-" for cell in about)
+            + (shown(row["prefix"]),)
+        )
     widths = [max(map(len, column)) for column in zip(*lines)]
-    yield from ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    yield from (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
     for row in rows:
         if row["verdict"] == UNKNOWN or verbose:
             yield shown("%s: %s" % (row["numpy"], row["reason"]))
     for name in sorted({name for row in rows for name in row["importers"]}):
         yield "%s imports numpy from a static constructor: %s" % (name, IMPORTERS[name])
-    yield ", ".join("%d %s" % (sum(row["verdict"] == verdict for row in rows), verdict) for verdict in VERDICTS)
+    yield ", ".join(
+        "%d %s" % (sum(row["verdict"] == verdict for row in rows), verdict) for verdict in VERDICTS
+    )
     affected = [row for row in rows if row["verdict"] == AFFECTED]
     if affected:
         yield "\nTo fix it (YOUR_CHANNEL has the patched builds; --channel names it):"
@@ -450,11 +609,24 @@ def table(rows, verbose):
 
 def main(argv=None):
     """The exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("roots", nargs="+", metavar="FOLDER", help="a prefix, or where to look for some")
-    parser.add_argument("--json", action="store_true", help="one line of JSON for each numpy and for each trouble")
-    parser.add_argument("--channel", default="YOUR_CHANNEL", metavar="URL", help="the one with the patched builds")
-    parser.add_argument("-v", "--verbose", action="store_true", help="also the reasons, and where there was no numpy or no look")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "roots", nargs="+", metavar="FOLDER", help="a prefix, or where to look for some"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one line of JSON for each numpy and for each trouble"
+    )
+    parser.add_argument(
+        "--channel", default="YOUR_CHANNEL", metavar="URL", help="the one with the patched builds"
+    )
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="also the reasons, and where there was no numpy or no look",
+    )
     args = parser.parse_args(argv)
 
     def note(path, what, wanted=args.verbose):
@@ -466,7 +638,12 @@ def main(argv=None):
             print(json.dumps({"host": platform.node(), "trouble": str(what), "path": path}))
         note(path, what, not args.json)
 
-    found = {pattern: [pattern] if os.path.isdir(pattern) else sorted(filter(os.path.isdir, glob.glob(pattern))) for pattern in args.roots}
+    found = {
+        pattern: [pattern]
+        if os.path.isdir(pattern)
+        else sorted(filter(os.path.isdir, glob.glob(pattern)))
+        for pattern in args.roots
+    }
     for pattern in args.roots:
         if not found[pattern]:
             report(pattern, "no such folder")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How long the audit takes over many prefixes of conda, as large as real ones are; needs gcc, and 1 MB a prefix.
 
-    python3 tests/benchmark_audit.py                     a thousand, by this Python
-    python3 tests/benchmark_audit.py --python python3.6  by another
+python3 tests/benchmark_audit.py                     a thousand, by this Python
+python3 tests/benchmark_audit.py --python python3.6  by another
 """
 
 import argparse
@@ -40,18 +40,30 @@ def make(folder, count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prefixes", type=int, default=1000, metavar="N", help="how many (default: 1000)")
-    parser.add_argument("--python", default=sys.executable, help="what runs the audit (default: this Python)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--prefixes", type=int, default=1000, metavar="N", help="how many (default: 1000)"
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="what runs the audit (default: this Python)"
+    )
     args = parser.parse_args()
-    version = subprocess.run([args.python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [args.python, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="audit-") as folder:
         envs = make(Path(folder), args.prefixes)
         seconds, worked = [], 0
         # the first run warms the cache
         for _ in range(1 + RUNS):
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            audit = subprocess.run([args.python, ROOT / "scripts" / "audit_numpy.py", "--json", envs], capture_output=True, text=True)
+            audit = subprocess.run(
+                [args.python, ROOT / "scripts" / "audit_numpy.py", "--json", envs],
+                capture_output=True,
+                text=True,
+            )
             seconds.append(time.perf_counter() - start)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

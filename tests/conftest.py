@@ -47,19 +47,27 @@ def solve(channels, specs):
 
 def install_numpy(channels, blas, folder):
     """The shipped package of a flavour and a compiler in a new prefix."""
-    return prefix.install(channels, [f"numpy={RELEASE}={blas}*", f"python={PYTHON}", "gxx_linux-64"], folder)
+    return prefix.install(
+        channels, [f"numpy={RELEASE}={blas}*", f"python={PYTHON}", "gxx_linux-64"], folder
+    )
 
 
 @pytest.fixture(scope="session")
 def prefixes(channels, tmp_path_factory):
     """{flavour: prefix} with the shipped package and a compiler."""
-    return {blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "shipped") for blas in FLAVOURS}
+    return {
+        blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "shipped")
+        for blas in FLAVOURS
+    }
 
 
 @pytest.fixture(scope="session")
 def controls(channels, tmp_path_factory):
     """{flavour: prefix} with the patch undone: what a check must find wrong."""
-    found = {blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "control") for blas in FLAVOURS}
+    found = {
+        blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "control")
+        for blas in FLAVOURS
+    }
     for folder in found.values():
         prefix.undo_patch(folder)
     return found
@@ -76,7 +84,9 @@ def small_disk(tmp_path):
     """A file system of 1 MB."""
     folder = tmp_path / "small-disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     yield folder

@@ -10,12 +10,24 @@ def install(*packages):
     shown = subprocess.run([*query, *packages], capture_output=True, text=True)
     missing = [name for name in packages if f"{name} installed" not in shown.stdout.splitlines()]
     if missing and os.geteuid():
-        raise RuntimeError(f"not installed, and installing it needs root: apt-get install {' '.join(missing)}")
+        raise RuntimeError(
+            f"not installed, and installing it needs root: apt-get install {' '.join(missing)}"
+        )
     if missing:
         apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
         # an old list names what the mirror no longer has
-        for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", *missing]):
+        for command in (
+            [*apt, "update"],
+            [*apt, "install", "--yes", "--no-install-recommends", *missing],
+        ):
             quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            done = subprocess.run(command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                command,
+                env=quiet,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stdout}")

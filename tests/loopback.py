@@ -19,4 +19,6 @@ def wait_for(port, process, seconds=20):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
-    raise RuntimeError(f"{process.args[0]} takes no calls on port {port}; exit code {process.poll()}")
+    raise RuntimeError(
+        f"{process.args[0]} takes no calls on port {port}; exit code {process.poll()}"
+    )

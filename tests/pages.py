@@ -15,4 +15,9 @@ def blocks(page):
 
 def commands(page):
     """The commands in them."""
-    return [line.removeprefix("$ ") for block in blocks(page) for line in block.splitlines() if line.startswith("$ ")]
+    return [
+        line.removeprefix("$ ")
+        for block in blocks(page)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]

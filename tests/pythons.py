@@ -9,9 +9,20 @@ from pathlib import Path
 def python36():
     """A Python 3.6, by its name or among pyenv's; None without one."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    for python in filter(None, [*versions.glob("3.6.*/bin/python3.6"), shutil.which("python3.6"), "/usr/libexec/platform-python"]):
+    for python in filter(
+        None,
+        [
+            *versions.glob("3.6.*/bin/python3.6"),
+            shutil.which("python3.6"),
+            "/usr/libexec/platform-python",
+        ],
+    ):
         try:
-            shown = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+            shown = subprocess.run(
+                [python, "-c", "import sys; print(*sys.version_info[:2])"],
+                capture_output=True,
+                text=True,
+            )
         except OSError:
             continue
         if shown.stdout.split() == ["3", "6"]:

@@ -11,8 +11,16 @@ def make(folder, number, **index):
     index : entries of its index.json in another way
     """
     index = {
-        "name": "numpy", "version": "2.3.5", "build": f"mkl_py311h{number:07x}_100", "build_number": 100, "subdir": "linux-64",
-        "arch": "x86_64", "platform": "linux", "depends": [], "timestamp": 1764000000000 + number, **index,
+        "name": "numpy",
+        "version": "2.3.5",
+        "build": f"mkl_py311h{number:07x}_100",
+        "build_number": 100,
+        "subdir": "linux-64",
+        "arch": "x86_64",
+        "platform": "linux",
+        "depends": [],
+        "timestamp": 1764000000000 + number,
+        **index,
     }
     name = "{name}-{version}-{build}".format(**index)
     info = folder / name / "info"

@@ -11,7 +11,10 @@ SITE_PACKAGES = "lib/python3.11/site-packages"
 
 def link(soname, folder):
     """The path of a library in a folder that needs one of a name; linked once."""
-    linker, library = ["gcc", "-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"], folder / f"needs-{soname}"
+    linker, library = (
+        ["gcc", "-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"],
+        folder / f"needs-{soname}",
+    )
     if not library.exists():
         subprocess.run([*linker, f"-Wl,-soname,{soname}", "-o", folder / soname], check=True)
         subprocess.run([*linker, "-Wl,--no-as-needed", folder / soname, "-o", library], check=True)
@@ -34,8 +37,14 @@ def put_numpy(site, extension, source, version="2.3.5"):
 
 
 def make_prefix(
-    prefix, extension, source, libblas=None, channel="https://conda.example.com/forge/linux-64", build=CONDA_BUILD, version="2.3.5",
-    files=("a",)
+    prefix,
+    extension,
+    source,
+    libblas=None,
+    channel="https://conda.example.com/forge/linux-64",
+    build=CONDA_BUILD,
+    version="2.3.5",
+    files=("a",),
 ):
     """Make a prefix of conda with a numpy in it.
 
@@ -46,7 +55,9 @@ def make_prefix(
     meta = prefix / "conda-meta"
     meta.mkdir(parents=True)
     (meta / "history").write_text("")
-    (meta / f"numpy-{version}-{build}.json").write_text(json.dumps({"build": build, "channel": channel, "files": files}))
+    (meta / f"numpy-{version}-{build}.json").write_text(
+        json.dumps({"build": build, "channel": channel, "files": files})
+    )
     if libblas:
         (meta / f"libblas-3.11.0-{libblas}.json").write_text("{}")
     put_numpy(prefix / SITE_PACKAGES, extension, source, version)

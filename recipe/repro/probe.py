@@ -20,15 +20,19 @@ BLAS = r"/lib(mkl_rt|mkl_intel_i?lp64|mkl_gf_i?lp64|\w*openblas)[^/]*$"
 def describe():
     """Print what the host is and what it takes to build for this Python; numpy stays unimported."""
     spec = importlib.util.find_spec("numpy")
-    print(json.dumps({
-        "python": sys.version.split()[0],
-        "executable": sys.executable,
-        "include": sysconfig.get_path("include"),
-        "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
-        "numpy_path": spec and spec.origin,
-        "cores": len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
-        "libc": os.confstr("CS_GNU_LIBC_VERSION") if LINUX else sys.platform,
-    }))
+    print(
+        json.dumps(
+            {
+                "python": sys.version.split()[0],
+                "executable": sys.executable,
+                "include": sysconfig.get_path("include"),
+                "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+                "numpy_path": spec and spec.origin,
+                "cores": len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
+                "libc": os.confstr("CS_GNU_LIBC_VERSION") if LINUX else sys.platform,
+            }
+        )
+    )
 
 
 def measure(checked=True):
@@ -39,12 +43,16 @@ def measure(checked=True):
 
     # Counted before the BLAS is asked anything, which might start threads.
     os_threads = len(os.listdir("/proc/self/task")) if LINUX else None
-    print(json.dumps({
-        "numpy": getattr(numpy, "__version__", "unknown"),
-        "os_threads": os_threads,
-        "removed": WithoutCheck.removed,
-        **loaded_blas(),
-    }))
+    print(
+        json.dumps(
+            {
+                "numpy": getattr(numpy, "__version__", "unknown"),
+                "os_threads": os_threads,
+                "removed": WithoutCheck.removed,
+                **loaded_blas(),
+            }
+        )
+    )
 
 
 class WithoutCheck(importlib.machinery.SourceFileLoader):

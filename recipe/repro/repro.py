@@ -72,7 +72,9 @@ class Setting:
 
 
 DEFAULT = Setting("default", {})
-EIGHT = Setting("8 threads", {"MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "8", "MKL_DYNAMIC": "FALSE"})
+EIGHT = Setting(
+    "8 threads", {"MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "8", "MKL_DYNAMIC": "FALSE"}
+)
 SETTINGS = [DEFAULT, EIGHT, EIGHT.decided("8 threads, generic kernels, main thread late")]
 MKL_IS_POSSIBLE = sys.platform == "linux" and os.uname().machine == "x86_64"
 ENOUGH = 3  # hangs or crashes under one setting that prove it
@@ -94,7 +96,9 @@ class Finding:
 
     def __str__(self):
         where = ", ".join(filter(None, [self.check, self.setting]))
-        return f"{where}: {'' if self.status == 'passed' else self.status.upper() + ', '}{self.text}"
+        return (
+            f"{where}: {'' if self.status == 'passed' else self.status.upper() + ', '}{self.text}"
+        )
 
 
 @dataclass
@@ -146,7 +150,11 @@ def run(command, timeout, environment, on_timeout=None):
     # Files rather than pipes: a pipe that a grandchild holds open would block us.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
         try:
@@ -175,8 +183,10 @@ def run_python(session, code, setting=DEFAULT, preload="", on_timeout=None):
         environment["LD_PRELOAD"] = f"{preload} {inherited}".strip()
     # The alarm ends a hung child even if this process was killed before it. The
     # working folder ('') is no place to import from: it may hold a numpy source.
-    prelude = (f"import signal, sys; signal.alarm({int(session.timeout) + 180}); "
-               f"sys.path[:] = [{str(HERE)!r}, {str(session.folder)!r}, *filter(None, sys.path)]; ")
+    prelude = (
+        f"import signal, sys; signal.alarm({int(session.timeout) + 180}); "
+        f"sys.path[:] = [{str(HERE)!r}, {str(session.folder)!r}, *filter(None, sys.path)]; "
+    )
     # -B: the examined environment is left as it was found.
     command = [session.python, "-B", "-c", prelude + code]
     return run(command, session.timeout, environment, on_timeout)
@@ -186,8 +196,11 @@ def ask(session, question, setting=DEFAULT):
     """Put a question of probe.py to the examined Python; return (answer, fault)."""
     outcome = run_python(session, f"import probe; probe.{question}", setting)
     try:
-        return ({}, outcome.fault()) if outcome.fault() else (
-            json.loads(outcome.stdout.splitlines()[-1]), "")
+        return (
+            ({}, outcome.fault())
+            if outcome.fault()
+            else (json.loads(outcome.stdout.splitlines()[-1]), "")
+        )
     except (IndexError, ValueError):
         return {}, f"no answer but {outcome.stdout[-200:]!r}"
 
@@ -199,8 +212,10 @@ def compiler():
         if shutil.which(command[0]):
             return command
     found = f"CXX={shlex.join(wanted)}" if wanted else "neither CXX nor c++, g++ or clang++"
-    raise WrongUse(f"a C++ compiler is needed, found {found} on PATH; install one, "
-                   "set CXX to it, or choose --check threads")
+    raise WrongUse(
+        f"a C++ compiler is needed, found {found} on PATH; install one, "
+        "set CXX to it, or choose --check threads"
+    )
 
 
 def build(session, source, target, *options):
@@ -215,8 +230,10 @@ def build(session, source, target, *options):
     session.detail(shlex.join(command))
     outcome = run(command, 300, {**os.environ, "TMPDIR": str(session.folder)})
     if outcome.fault():
-        raise WrongUse(f"{source} must compile, found {outcome.fault()}\n"
-                       "install the Python headers and a complete compiler")
+        raise WrongUse(
+            f"{source} must compile, found {outcome.fault()}\n"
+            "install the Python headers and a complete compiler"
+        )
     return library
 
 
@@ -228,8 +245,10 @@ def check_hang(session):
     target = "static_import" + session.facts["suffix"]
     build(session, "static_import.cpp", target, "-I", session.facts["include"])
     # A numpy that is there already (sitecustomize, a .pth file) would hide all.
-    code = ("assert 'numpy' not in sys.modules, 'numpy is imported at startup'; "
-            "import static_import; assert 'numpy' in sys.modules")
+    code = (
+        "assert 'numpy' not in sys.modules, 'numpy is imported at startup'; "
+        "import static_import; assert 'numpy' in sys.modules"
+    )
 
     def show(pid):
         if not session.stacks:
@@ -243,10 +262,17 @@ def check_hang(session):
             preload = build(session, "late_main.cpp", "late_main.so", "-O2", "-ldl")
             fault = run_python(session, "import numpy", setting, preload).fault()
             if fault:
-                yield Finding("hang", setting.name, "failed", f"with late_main.so alone the import {fault}")
+                yield Finding(
+                    "hang", setting.name, "failed", f"with late_main.so alone the import {fault}"
+                )
                 continue
         # What does not divide goes to the last ones, the likeliest to hang.
-        share, trials, hangs, crashes = (session.trials + position) // len(session.settings), 0, 0, []
+        share, trials, hangs, crashes = (
+            (session.trials + position) // len(session.settings),
+            0,
+            0,
+            [],
+        )
         while trials < share and hangs + len(crashes) < ENOUGH:
             trials += 1
             outcome = run_python(session, code, setting, preload, on_timeout=show)
@@ -271,15 +297,19 @@ def check_calls(session):
     preload = build(session, "count_gemm.cpp", "count_gemm.so", "-ldl")
     known = "import numpy; numpy.ones((20, 20)) @ numpy.ones((20, 20))"
     outcomes = [run_python(session, code, preload=preload) for code in ("import numpy", known)]
-    lines = [re.findall(r"^\w*cblas_dgemm\w* \d+x\d+x\d+$", outcome.stderr, re.MULTILINE)
-             for outcome in outcomes]
+    lines = [
+        re.findall(r"^\w*cblas_dgemm\w* \d+x\d+x\d+$", outcome.stderr, re.MULTILINE)
+        for outcome in outcomes
+    ]
     fault = outcomes[0].fault() or outcomes[1].fault()
     text = f"{len(lines[0])} gemm at import"
     if fault:
         text = f"under the detector the import {fault}"
     elif len(lines[1]) != len(lines[0]) + 1:
-        text = (f"detector blind: {len(lines[0])} lines from an import, {len(lines[1])} from an "
-                "import and one matmul, where one more was to come")
+        text = (
+            f"detector blind: {len(lines[0])} lines from an import, {len(lines[1])} from an "
+            "import and one matmul, where one more was to come"
+        )
     elif lines[0]:
         text += f": {', '.join(lines[0])}"
     else:
@@ -299,8 +329,10 @@ def check_threads(session):
         if fault or other_fault:
             yield Finding("threads", setting.name, "failed", f"the import {fault or other_fault}")
             continue
-        told = [f"{each['library']}, max threads {each['max_threads']}, OS threads "
-                f"{each['os_threads']}" for each in (checked, unchecked)]
+        told = [
+            f"{each['library']}, max threads {each['max_threads']}, OS threads {each['os_threads']}"
+            for each in (checked, unchecked)
+        ]
         same = told[0] == told[1]
         text = told[0] if same else f"with the check {told[0]}; without it {told[1]}"
         if not unchecked["removed"]:
@@ -317,27 +349,40 @@ CHECKS = {"hang": check_hang, "calls": check_calls, "threads": check_threads}
 
 def parse(argv):
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--trials", type=int, default=20, metavar="N", help="of hang, shared by its settings (20)")
     add("--timeout", type=float, default=30, metavar="SECONDS", help="of each process (30)")
     add("--check", action="append", choices=CHECKS, help="repeatable (default: all)")
     add("--python", default=sys.executable, metavar="PATH", help="whose numpy is examined (this)")
-    add("--env", action="append", type=variable, metavar="NAME=VALUE", help=(
-        "set instead of the usual thread settings, repeatable; with and without the late main thread"))
+    add(
+        "--env",
+        action="append",
+        type=variable,
+        metavar="NAME=VALUE",
+        help=(
+            "set instead of the usual thread settings, repeatable; with and without the late main thread"
+        ),
+    )
     add("--json", action="store_true", help="one object on stdout; the text goes to stderr")
     add("-v", "--verbose", action="store_true", help="tell each command and each trial")
     args = parser.parse_args(argv)
     if not 0 < args.timeout <= 3600:
-        raise WrongUse(f"--timeout must be above 0 and at most an hour, found {args.timeout:g}; "
-                       "try --timeout 30")
+        raise WrongUse(
+            f"--timeout must be above 0 and at most an hour, found {args.timeout:g}; "
+            "try --timeout 30"
+        )
     args.settings = chosen(args.env)
     if args.trials < len(args.settings):
-        raise WrongUse(f"--trials must be {len(args.settings)} or more, one for each thread setting, "
-                       f"found {args.trials}; try --trials 20")
+        raise WrongUse(
+            f"--trials must be {len(args.settings)} or more, one for each thread setting, "
+            f"found {args.trials}; try --trials 20"
+        )
     if not shutil.which(args.python):
-        raise WrongUse(f"--python must be an interpreter, found no program {args.python!r}; "
-                       "correct the path")
+        raise WrongUse(
+            f"--python must be an interpreter, found no program {args.python!r}; correct the path"
+        )
     return args
 
 
@@ -362,8 +407,10 @@ def look_around(session):
     if fault:
         raise WrongUse(f"--python must be Python 3.9 or later, found {session.python} with {fault}")
     if not facts["numpy_path"]:
-        raise WrongUse(f"numpy is needed, found none in {session.python}; install it there, "
-                       "or name another --python")
+        raise WrongUse(
+            f"numpy is needed, found none in {session.python}; install it there, "
+            "or name another --python"
+        )
     blas, fault = ask(session, "measure()", session.settings[0])
     if fault.startswith("did not end"):
         blas = dict.fromkeys(("numpy", "layer", "kernels"), "unknown")
@@ -378,9 +425,11 @@ def look_around(session):
 def examine(session, checks):
     """Run the checks, tell people, and return all that was found as one object."""
     look_around(session)
-    session.say("python  {python}  {executable}\nnumpy   {numpy}  {numpy_path}\n"
-                "BLAS    {library}, threading layer {layer}, kernels {kernels}\n"
-                "host    cores: {cores}, {libc}\n".format(**session.facts))
+    session.say(
+        "python  {python}  {executable}\nnumpy   {numpy}  {numpy_path}\n"
+        "BLAS    {library}, threading layer {layer}, kernels {kernels}\n"
+        "host    cores: {cores}, {libc}\n".format(**session.facts)
+    )
     findings = []
     for check in checks:
         for finding in CHECKS[check](session):
@@ -390,10 +439,17 @@ def examine(session, checks):
         raise WrongUse(f"nothing could be checked on {sys.platform}; add --check hang")
     failed = dict.fromkeys(each.check for each in findings if each.status == "failed")
     skipped = dict.fromkeys(each.check for each in findings if each.status == "skipped")
-    session.say((f"AFFECTED: {', '.join(failed)} failed" if failed else "not affected")
-                + (f" ({', '.join(skipped)} skipped)" if skipped else ""))
-    return {**session.facts, "affected": bool(failed), "stacks": session.stacks,
-            "lock": session.lock, "findings": [asdict(each) for each in findings]}
+    session.say(
+        (f"AFFECTED: {', '.join(failed)} failed" if failed else "not affected")
+        + (f" ({', '.join(skipped)} skipped)" if skipped else "")
+    )
+    return {
+        **session.facts,
+        "affected": bool(failed),
+        "stacks": session.stacks,
+        "lock": session.lock,
+        "findings": [asdict(each) for each in findings],
+    }
 
 
 def stop(number, frame):
@@ -410,7 +466,14 @@ def main(argv=None):
         log = sys.stderr if args.json else sys.stdout
         with tempfile.TemporaryDirectory(prefix="repro-") as folder:
             session = Session(
-                args.python, args.trials, args.timeout, Path(folder), log, args.verbose, args.settings)
+                args.python,
+                args.trials,
+                args.timeout,
+                Path(folder),
+                log,
+                args.verbose,
+                args.settings,
+            )
             result = examine(session, checks)
     except WrongUse as error:
         print(f"repro: {error}", file=sys.stderr)

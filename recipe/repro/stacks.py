@@ -22,8 +22,13 @@ def gdb_threads(pid):
     options = ["-ex", "set print frame-arguments none", "-ex", "thread apply all bt"]
     try:
         output = subprocess.run(
-            ["gdb", "-nx", "-batch", "-p", str(pid), *options], env=clean, timeout=60, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            ["gdb", "-nx", "-batch", "-p", str(pid), *options],
+            env=clean,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         ).stdout
     except subprocess.TimeoutExpired:
         return {}
@@ -79,9 +84,12 @@ def fold(threads):
     for number, lines in sorted(threads.items()):
         same = functions(lines) or [line for line in lines if not line.startswith("syscall")]
         alike.setdefault(tuple(same), []).append(number)
-    return "\n".join(
-        "\n  ".join([f"{name(numbers)}:", *threads[numbers[0]]]) for numbers in alike.values()
-    ) or "no stacks: this host has neither a gdb that works nor /proc"
+    return (
+        "\n".join(
+            "\n  ".join([f"{name(numbers)}:", *threads[numbers[0]]]) for numbers in alike.values()
+        )
+        or "no stacks: this host has neither a gdb that works nor /proc"
+    )
 
 
 def name(numbers):
@@ -97,26 +105,38 @@ def explain(threads):
     """Say in one sentence who waits for which lock, and no more than the stacks show."""
     calls = {number: functions(frames) for number, frames in sorted(threads.items())}
     waiting = [number for number in calls if waits_for_loader(calls[number])]
-    holders = [number for number in calls if number not in waiting
-               and any(re.match("_*dl_?open", call) for call in calls[number])]
+    holders = [
+        number
+        for number in calls
+        if number not in waiting and any(re.match("_*dl_?open", call) for call in calls[number])
+    ]
     if not holders:
         inner = [f"thread {number} is in {found[0]}" for number, found in calls.items() if found]
-        loader = [number for number, lines in sorted(threads.items())
-                  if any(re.match("waits for a lock in: ld[-.]", line) for line in lines)]
+        loader = [
+            number
+            for number, lines in sorted(threads.items())
+            if any(re.match("waits for a lock in: ld[-.]", line) for line in lines)
+        ]
         if loader:
             verb = "waits" if len(loader) == 1 else "wait"
-            return f"{name(loader)} {verb} for a lock of the loader; it takes gdb to see who holds it"
+            return (
+                f"{name(loader)} {verb} for a lock of the loader; it takes gdb to see who holds it"
+            )
         return "; ".join(["the stacks do not show which lock is waited for", *inner[:8]])
     holder = holders[0]
     barriers = [call for call in calls[holder] if re.search("barrier|team_end", call)]
     place = barriers[-1] if barriers else calls[holder][0]
     if not waiting:
-        return (f"thread {holder} is in {place}, inside dlopen, and so holds the loader's lock "
-                "_dl_load_lock; no thread is seen to wait for that lock")
+        return (
+            f"thread {holder} is in {place}, inside dlopen, and so holds the loader's lock "
+            "_dl_load_lock; no thread is seen to wait for that lock"
+        )
     who = name(waiting)
     verb, they = ("waits", who) if len(waiting) == 1 else ("wait", "them")
-    return (f"{who} {verb} in dlsym for the loader's lock _dl_load_lock, which thread {holder} "
-            f"holds inside dlopen while it waits for {they} in {place}")
+    return (
+        f"{who} {verb} in dlsym for the loader's lock _dl_load_lock, which thread {holder} "
+        f"holds inside dlopen while it waits for {they} in {place}"
+    )
 
 
 def waits_for_loader(calls):

@@ -37,6 +37,7 @@ NAMED = 3
 
 # --- what the hosts said
 
+
 def read_host(path):
     """What a host said: (rows, troubles, why it failed or None). Raises OSError.
 
@@ -72,10 +73,14 @@ def summarise(folder):
     prefixes, no_answer = set(), []
     affected, unknown, troubles = (collections.defaultdict(list) for _ in range(3))
     for name in sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX)):
-        host = name[:-len(SUFFIX)]
+        host = name[: -len(SUFFIX)]
         rows, said, failed = read_host(os.path.join(folder, name))
         verdicts = [row["verdict"] for row in rows]
-        states[NO_ANSWER if failed is not None else min(verdicts, key=WORST_FIRST.index, default=NO_NUMPY)] += 1
+        states[
+            NO_ANSWER
+            if failed is not None
+            else min(verdicts, key=WORST_FIRST.index, default=NO_NUMPY)
+        ] += 1
         if failed is not None:
             no_answer.append({"host": host, "why": failed})
         for row in rows:
@@ -88,10 +93,17 @@ def summarise(folder):
         for what, where in said:
             troubles[what].append((host, where))
     return {
-        "hosts": states, "prefixes": len(prefixes), "numpys": sum(sum(counts.values()) for counts in versions.values()),
-        "versions": [dict({verdict: versions[version][verdict] for verdict in VERDICTS}, version=version)
-                     for version in sorted(versions, key=_release)],
-        "affected": [dict(zip(TOLD + ("importers",), key), hosts=_once(affected[key])) for key in sorted(affected)],
+        "hosts": states,
+        "prefixes": len(prefixes),
+        "numpys": sum(sum(counts.values()) for counts in versions.values()),
+        "versions": [
+            dict({verdict: versions[version][verdict] for verdict in VERDICTS}, version=version)
+            for version in sorted(versions, key=_release)
+        ],
+        "affected": [
+            dict(zip(TOLD + ("importers",), key), hosts=_once(affected[key]))
+            for key in sorted(affected)
+        ],
         "unknown": [_places({"reason": reason}, unknown[reason]) for reason in sorted(unknown)],
         "no_answer": no_answer,
         "troubles": [_places({"trouble": what}, troubles[what]) for what in sorted(troubles)],
@@ -100,11 +112,15 @@ def summarise(folder):
 
 def _release(version):
     """To sort by: 2.10 comes after 2.9."""
-    return [(int(number), rest) for number, rest in re.findall(r"([0-9]+)([^0-9]*)", version)], version
+    return [
+        (int(number), rest) for number, rest in re.findall(r"([0-9]+)([^0-9]*)", version)
+    ], version
 
 
 def _places(about, places):
-    return dict(about, places=len(places), example=places[0][1], hosts=_once(host for host, _ in places))
+    return dict(
+        about, places=len(places), example=places[0][1], hosts=_once(host for host, _ in places)
+    )
 
 
 def _once(hosts):
@@ -113,30 +129,67 @@ def _once(hosts):
 
 # --- how it is said; names come from many machines, and none may steer the reader's
 
+
 def shown(value):
     """Text for any terminal and page: a name may hold what is no text, or what steers it."""
-    return re.sub("[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value))
+    return re.sub(
+        "[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value)
+    )
 
 
 def sections(summary):
     """The tables: (title, header, rows of str and int)."""
     states = summary["hosts"]
-    yield "Hosts, by their worst numpy", ("HOSTS",) + HOST_STATES, [(sum(states.values()),) + tuple(states[each] for each in HOST_STATES)]
+    yield (
+        "Hosts, by their worst numpy",
+        ("HOSTS",) + HOST_STATES,
+        [(sum(states.values()),) + tuple(states[each] for each in HOST_STATES)],
+    )
     title = "%d numpys in %d prefixes, by version" % (summary["numpys"], summary["prefixes"])
-    yield title, ("NUMPY",) + VERDICTS, [
-        (each["version"] or "?",) + tuple(each[verdict] for verdict in VERDICTS) for each in summary["versions"]
-    ]
-    yield "Affected", ("PREFIX", "NUMPY", "CHANNEL", "BLAS", "IMPORTERS", "HOSTS"), [
-        (each["prefix"], (each["version"] + " " + each["build"]).strip(), each["channel"], each["blas"], each["importers"],
-         named(each["hosts"])) for each in summary["affected"]
-    ]
-    yield "Not known", ("REASON", "PLACES", "FOR EXAMPLE", "HOSTS"), [
-        (each["reason"], each["places"], each["example"], named(each["hosts"])) for each in summary["unknown"]
-    ]
-    yield "No answer", ("HOST", "WHY"), [(each["host"], each["why"]) for each in summary["no_answer"]]
-    yield "Troubles", ("TROUBLE", "PLACES", "FOR EXAMPLE", "HOSTS"), [
-        (each["trouble"], each["places"], each["example"], named(each["hosts"])) for each in summary["troubles"]
-    ]
+    yield (
+        title,
+        ("NUMPY",) + VERDICTS,
+        [
+            (each["version"] or "?",) + tuple(each[verdict] for verdict in VERDICTS)
+            for each in summary["versions"]
+        ],
+    )
+    yield (
+        "Affected",
+        ("PREFIX", "NUMPY", "CHANNEL", "BLAS", "IMPORTERS", "HOSTS"),
+        [
+            (
+                each["prefix"],
+                (each["version"] + " " + each["build"]).strip(),
+                each["channel"],
+                each["blas"],
+                each["importers"],
+                named(each["hosts"]),
+            )
+            for each in summary["affected"]
+        ],
+    )
+    yield (
+        "Not known",
+        ("REASON", "PLACES", "FOR EXAMPLE", "HOSTS"),
+        [
+            (each["reason"], each["places"], each["example"], named(each["hosts"]))
+            for each in summary["unknown"]
+        ],
+    )
+    yield (
+        "No answer",
+        ("HOST", "WHY"),
+        [(each["host"], each["why"]) for each in summary["no_answer"]],
+    )
+    yield (
+        "Troubles",
+        ("TROUBLE", "PLACES", "FOR EXAMPLE", "HOSTS"),
+        [
+            (each["trouble"], each["places"], each["example"], named(each["hosts"]))
+            for each in summary["troubles"]
+        ],
+    )
 
 
 def named(hosts):
@@ -153,7 +206,10 @@ def text(summary):
             widths = [max(map(len, column)) for column in zip(*lines)]
             yield title
             for line in lines:
-                yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+                yield (
+                    "  "
+                    + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+                )
 
 
 # --- the page
@@ -207,16 +263,28 @@ def page(summary):
         if rows:
             # the first two count verdicts: of hosts in all, and of each version
             picture = bars("bars-%d" % number, title, header[1:], rows) if number < 2 else ""
-            parts.append("<section>\n<h2>%s</h2>\n%s%s</section>" % (title, picture, _table(title, header, rows)))
+            parts.append(
+                "<section>\n<h2>%s</h2>\n%s%s</section>"
+                % (title, picture, _table(title, header, rows))
+            )
     return PAGE % (STYLE, "\n".join(parts))
 
 
 def _table(title, header, rows):
     kinds = [' class="number"' if isinstance(cell, int) else "" for cell in rows[0]]
-    lines = ["<tr>%s</tr>" % "".join('<th scope="col"%s>%s</th>' % pair for pair in zip(kinds, map(_text, header)))]
-    lines += ["<tr>%s</tr>" % "".join("<td%s>%s</td>" % pair for pair in zip(kinds, map(_text, row))) for row in rows]
+    lines = [
+        "<tr>%s</tr>"
+        % "".join('<th scope="col"%s>%s</th>' % pair for pair in zip(kinds, map(_text, header)))
+    ]
+    lines += [
+        "<tr>%s</tr>" % "".join("<td%s>%s</td>" % pair for pair in zip(kinds, map(_text, row)))
+        for row in rows
+    ]
     # to be scrolled with the keys, too
-    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table></div>\n' % (_text(title), "\n".join(lines))
+    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table></div>\n' % (
+        _text(title),
+        "\n".join(lines),
+    )
 
 
 def _text(value):
@@ -233,22 +301,41 @@ def bars(name, title, states, rows):
         lines.append('<text x="0" y="%d">%s</text>' % (top + 13, label))
         for state, count in zip(states, row[1:]):
             if count:
-                lines.append('<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"><title>%s: %d %s</title></rect>' % (
-                    state.replace(" ", "-"), left, top, count * scale, BAR, label, count, state))
+                lines.append(
+                    '<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"><title>%s: %d %s</title></rect>'
+                    % (state.replace(" ", "-"), left, top, count * scale, BAR, label, count, state)
+                )
                 if count * scale > LETTER * len(str(count)):
-                    lines.append('<text class="on" x="%.1f" y="%d">%d</text>' % (left + count * scale / 2, top + 13, count))
+                    lines.append(
+                        '<text class="on" x="%.1f" y="%d">%d</text>'
+                        % (left + count * scale / 2, top + 13, count)
+                    )
                 left += count * scale
         lines.append('<text x="%.1f" y="%d">%d</text>' % (left + 6, top + 13, sum(row[1:])))
-    used = [state for place, state in enumerate(states, 1) if any(_counts(row, states)[place] for row in rows)]
+    used = [
+        state
+        for place, state in enumerate(states, 1)
+        if any(_counts(row, states)[place] for row in rows)
+    ]
     top, left = 4 + ROW * len(rows) + 8, 0
     for state in used:
         length = 32 + LETTER * len(state)
         if left + length > WIDTH:
             top, left = top + ROW, 0
-        lines.append('<rect class="%s" x="%d" y="%d" width="12" height="12"/>' % (state.replace(" ", "-"), left + 1, top))
+        lines.append(
+            '<rect class="%s" x="%d" y="%d" width="12" height="12"/>'
+            % (state.replace(" ", "-"), left + 1, top)
+        )
         lines.append('<text x="%d" y="%d">%s</text>' % (left + 18, top + 11, state))
         left += length
-    return SVG.format(name=name, width=WIDTH, height=top + 18, title=_text(title), states=", ".join(used), lines="\n".join(lines))
+    return SVG.format(
+        name=name,
+        width=WIDTH,
+        height=top + 18,
+        title=_text(title),
+        states=", ".join(used),
+        lines="\n".join(lines),
+    )
 
 
 SVG = """\
@@ -262,15 +349,21 @@ SVG = """\
 
 def _counts(row, states):
     """A label and a number for each state: where the first cell is one, it is their sum."""
-    return ("hosts" if isinstance(row[0], int) else row[0],) + row[1:1 + len(states)]
+    return ("hosts" if isinstance(row[0], int) else row[0],) + row[1 : 1 + len(states)]
 
 
 def main(argv=None):
     """The exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER", help="the one with a file HOST.jsonl for each host")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="the one with a file HOST.jsonl for each host"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as one line of JSON, with the names of all hosts")
+    form.add_argument(
+        "--json", action="store_true", help="as one line of JSON, with the names of all hosts"
+    )
     form.add_argument("--html", action="store_true", help="as a page for a browser")
     args = parser.parse_args(argv)
     try:
@@ -279,7 +372,13 @@ def main(argv=None):
         parser.error(shown(error))
     if not sum(summary["hosts"].values()):
         parser.error("no *%s in %s" % (SUFFIX, shown(args.folder)))
-    print(json.dumps(summary) if args.json else page(summary) if args.html else "\n".join(text(summary)))
+    print(
+        json.dumps(summary)
+        if args.json
+        else page(summary)
+        if args.html
+        else "\n".join(text(summary))
+    )
     return int(bool(summary["affected"] or summary["no_answer"]))
 
 

@@ -11,7 +11,9 @@ from .errors import FeedstockError
 def mirror(suite):
     """The first archive of apt's own configuration that has a suite of Debian; None where there is none, or no apt."""
     try:
-        listed = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
+        listed = subprocess.run(
+            ["apt-get", "update", "--print-uris"], capture_output=True, text=True
+        ).stdout
     except FileNotFoundError:
         return None
     for archive in dict.fromkeys(re.findall(r"'(\S+)/dists/\S+/InRelease'", listed)):
@@ -31,7 +33,12 @@ def command(folder, source):
     """
     (folder / "lists" / "partial").mkdir(parents=True)
     (folder / "sources.list").write_text(f"{source}\n")
-    own = {"Dir::Etc::SourceList": "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": "lists", "Dir::Cache": "."}
+    own = {
+        "Dir::Etc::SourceList": "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": "lists",
+        "Dir::Cache": ".",
+    }
     return ["apt-get", *(f"-o{key}={folder / value}" for key, value in own.items())]
 
 
@@ -46,5 +53,7 @@ def download(packages, suite, folder):
     for what, argv in {"update": ["update"], "download": ["download", *packages]}.items():
         done = subprocess.run([*apt_get, "-qq", *argv], cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise FeedstockError(f"apt-get {what} failed for Debian's {suite}", found=done.stderr.strip())
+            raise FeedstockError(
+                f"apt-get {what} failed for Debian's {suite}", found=done.stderr.strip()
+            )
     shutil.rmtree(state)

@@ -37,7 +37,9 @@ class Record:
     cache_hits: int
     cache_misses: int
     commit: str = ""  # of this repository, with "-dirty" where files differed
-    installed: dict = dataclasses.field(default_factory=dict)  # what it was built with, name: sha256
+    installed: dict = dataclasses.field(
+        default_factory=dict
+    )  # what it was built with, name: sha256
 
     @property
     def red(self):
@@ -80,7 +82,9 @@ def glibc_floor(path):
 
 def floor(depends, name):
     """The highest version that the specs of a dependency begin at, "2.28"; None without one."""
-    floors = [spec.split(">=")[1].split(",")[0] for spec in depends if spec.startswith(f"{name} >=")]
+    floors = [
+        spec.split(">=")[1].split(",")[0] for spec in depends if spec.startswith(f"{name} >=")
+    ]
     return max(floors, key=elf.order, default=None)
 
 
@@ -91,19 +95,30 @@ def commit():
 
 
 # what gives a test of the recipe its short name
-_TEST_MARKS = {"numpy's own tests": "numpy.test(", "repro": "repro.py", "blas": "show_config", "f2py": "f2py -h", "imports": '"imports"'}
+_TEST_MARKS = {
+    "numpy's own tests": "numpy.test(",
+    "repro": "repro.py",
+    "blas": "show_config",
+    "f2py": "f2py -h",
+    "imports": '"imports"',
+}
 
 
 def test_names(path):
     """A short name for each test of the package's test section, in order."""
     texts = [json.dumps(test.to_dict()) for test in Package.from_file(path).tests]
-    return [next((name for name, mark in _TEST_MARKS.items() if mark in text), f"test {i}") for i, text in enumerate(texts)]
+    return [
+        next((name for name, mark in _TEST_MARKS.items() if mark in text), f"test {i}")
+        for i, text in enumerate(texts)
+    ]
 
 
 def inputs_digest(*extra):
     """One digest of the recipe's folder, the build config, the canonical form and what else is given."""
     digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
-    recipe = sorted(p for p in paths.RECIPE.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    recipe = sorted(
+        p for p in paths.RECIPE.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    )
     for path in (paths.BUILD_CONFIG, Path(canonical.__file__), *recipe):
         digest.update(str(path.relative_to(paths.ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -111,9 +126,22 @@ def inputs_digest(*extra):
 
 def add_arguments(parser):
     """Options that name built packages; ``built`` takes them."""
-    parser.add_argument("--numpy", default="2.3.5", metavar="RELEASE", help="numpy release that was built (default: 2.3.5)")
-    parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
-    parser.add_argument("--output", type=Path, default=paths.ROOT / "output", metavar="DIR", help="channel they are in (default: output)")
+    parser.add_argument(
+        "--numpy",
+        default="2.3.5",
+        metavar="RELEASE",
+        help="numpy release that was built (default: 2.3.5)",
+    )
+    parser.add_argument(
+        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=paths.ROOT / "output",
+        metavar="DIR",
+        help="channel they are in (default: output)",
+    )
 
 
 def built(release, flavours, output):
@@ -124,7 +152,10 @@ def built(release, flavours, output):
     found = {v.blas: Path(output, platform, v.filename) for v in wanted}
     for blas, path in found.items():
         if read_record(path) is None:
-            raise UsageError(f"not built and tested yet: {path}", remedy=f"feedstock build --numpy {release} --blas {blas}")
+            raise UsageError(
+                f"not built and tested yet: {path}",
+                remedy=f"feedstock build --numpy {release} --blas {blas}",
+            )
     return found
 
 
@@ -133,7 +164,9 @@ def in_output():
     output = paths.ROOT / "output"
     found = sorted(output.rglob("*.conda"))
     if not found:
-        raise UsageError(f"no packages in {output}", remedy="feedstock build, or name a .conda file")
+        raise UsageError(
+            f"no packages in {output}", remedy="feedstock build, or name a .conda file"
+        )
     return found
 
 

@@ -27,12 +27,21 @@ OPERATIONS = Path(__file__).with_name("operations.py")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "benchmark", help="compare the speed with the released wheel's", description=__doc__, epilog=EPILOG,
+        "benchmark",
+        help="compare the speed with the released wheel's",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     artefact.add_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each, in turns (default: 5)")
-    parser.add_argument("--record", action="store_true", help="keep the result in tests/evidence and put it into the README")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="runs of each, in turns (default: 5)"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the result in tests/evidence and put it into the README",
+    )
     figures.add_arguments(parser)
     parser.set_defaults(execute=execute)
 
@@ -42,16 +51,32 @@ def execute(args):
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {args.rounds}")
     if args.numpy not in released.known():
-        raise UsageError(f"no released wheel of numpy {args.numpy} is known", known=", ".join(released.known()))
+        raise UsageError(
+            f"no released wheel of numpy {args.numpy} is known", known=", ".join(released.known())
+        )
     # what is compared calls no BLAS: one flavour stands for both
     ((_, path),) = artefact.built(args.numpy, args.blas or ["openblas"], args.output).items()
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        Progress(stream=sys.stderr, verbose=args.verbose) as progress,
+    ):
         progress.subject = path.name
-        python = prefix.install(prefix.sources(path), [artefact.spec(path)], Path(folder, "prefix")) / "bin/python"
+        python = (
+            prefix.install(prefix.sources(path), [artefact.spec(path)], Path(folder, "prefix"))
+            / "bin/python"
+        )
         rows = compare(python, released.unpack_release(args.numpy), args.rounds, progress.step)
         same = simd(python) == simd(python, released.unpack_release(args.numpy))
-    result = {"host": figures.host(), "artefact": path.name, "rounds": args.rounds, "same_simd": same, "rows": rows}
-    result["geometric_mean"] = round(math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows)), 3)
+    result = {
+        "host": figures.host(),
+        "artefact": path.name,
+        "rounds": args.rounds,
+        "same_simd": same,
+        "rows": rows,
+    }
+    result["geometric_mean"] = round(
+        math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows)), 3
+    )
     if args.record:
         figures.record("benchmark", result)
     figures.show("benchmark", result, args)
@@ -66,21 +91,32 @@ def compare(python, wheel, rounds, report):
         # who comes first changes, so that what the machine does meanwhile falls on both
         # -P: its folder has a module named as one of the standard library
         for kind in sorted(best, reverse=turn % 2):
-            for operation, seconds in json.loads(run(python, ["-P", OPERATIONS], wheel if kind == "wheel" else None)).items():
+            for operation, seconds in json.loads(
+                run(python, ["-P", OPERATIONS], wheel if kind == "wheel" else None)
+            ).items():
                 best[kind][operation] = min(seconds, best[kind].get(operation, math.inf))
     return [
-        {"operation": operation, "package": package, "wheel": best["wheel"][operation], "ratio": best["wheel"][operation] / package}
+        {
+            "operation": operation,
+            "package": package,
+            "wheel": best["wheel"][operation],
+            "ratio": best["wheel"][operation] / package,
+        }
         for operation, package in best["package"].items()
     ]
 
 
 def simd(python, wheel=None):
     """The CPU features numpy was compiled for: baseline, found and not found on this machine."""
-    code = "import json, numpy; print(json.dumps(numpy.show_config(mode='dicts')['SIMD Extensions']))"
+    code = (
+        "import json, numpy; print(json.dumps(numpy.show_config(mode='dicts')['SIMD Extensions']))"
+    )
     return json.loads(run(python, ["-c", code], wheel))
 
 
 def run(python, command, wheel):
     """The output of a Python that imports the wheel's numpy, or its own."""
     environment = {"PYTHONPATH": str(wheel)} if wheel else {}
-    return subprocess.check_output([python, *command], env={"PATH": "/usr/bin:/bin", **environment}, text=True)
+    return subprocess.check_output(
+        [python, *command], env={"PATH": "/usr/bin:/bin", **environment}, text=True
+    )

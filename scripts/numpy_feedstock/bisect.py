@@ -29,13 +29,34 @@ _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "bisect", help="find the affected releases among numpy's wheels", description=__doc__, epilog=EPILOG,
+        "bisect",
+        help="find the affected releases among numpy's wheels",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", nargs="*", metavar="RELEASE", help="numpy releases (default: all that are known)")
-    parser.add_argument("--trials", type=int, default=8, metavar="N", help="imports of each release inside dlopen (default: 8)")
-    parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="after which an import counts as hung (default: 10)")
-    parser.add_argument("--record", action="store_true", help="keep the result in tests/evidence and put it into the README")
+    parser.add_argument(
+        "release", nargs="*", metavar="RELEASE", help="numpy releases (default: all that are known)"
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=8,
+        metavar="N",
+        help="imports of each release inside dlopen (default: 8)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="after which an import counts as hung (default: 10)",
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the result in tests/evidence and put it into the README",
+    )
     figures.add_arguments(parser)
     parser.set_defaults(execute=execute)
 
@@ -47,7 +68,9 @@ def execute(args):
         if release not in known:
             raise UsageError(f"unknown numpy release: {release}", known=", ".join(known))
     if args.trials < 2 or not args.timeout > 0:
-        raise UsageError(f"--trials must be 2 or more and --timeout above 0, found {args.trials} and {args.timeout:g}")
+        raise UsageError(
+            f"--trials must be 2 or more and --timeout above 0, found {args.trials} and {args.timeout:g}"
+        )
     released.check_platform()
     with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         progress.subject = "bisect"
@@ -66,7 +89,11 @@ def examine(releases, trials, timeout, report):
     folders = {release: released.unpack_release(release) for release in releases}
     with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
         variables = {"LD_PRELOAD": str(released.build_shim(folder)), "RELEASED_MKL": str(mkl)}
-        rows = asyncio.run(_examine_all(folders, variables, ("--trials", trials, "--timeout", timeout, *_THREADS), report))
+        rows = asyncio.run(
+            _examine_all(
+                folders, variables, ("--trials", trials, "--timeout", timeout, *_THREADS), report
+            )
+        )
     return {"host": figures.host(), "seconds": round(time.monotonic() - started), "rows": rows}
 
 
@@ -94,10 +121,22 @@ async def _row(release, folder, variables, args):
     state = gate((folder / "numpy" / "__init__.py").read_text())
     environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
     checks = ("--check", "hang", "--check", "calls")
-    report = await repro.examine([sys.executable, repro.PROGRAM], *checks, *args, environment=environment)
-    calls, plain, decided = repro.calls(report), repro.hangs(report, late=False), repro.hangs(report, late=True)
+    report = await repro.examine(
+        [sys.executable, repro.PROGRAM], *checks, *args, environment=environment
+    )
+    calls, plain, decided = (
+        repro.calls(report),
+        repro.hangs(report, late=False),
+        repro.hangs(report, late=True),
+    )
     verdict = "hangs" if plain[0] + decided[0] else "multiplies at import" if calls else "ok"
     return {
-        "release": release, "check": state != "absent", "gated": state == "gated", "calls": calls,
-        "plain": plain, "decided": decided, "verdict": verdict, "stacks": repro.stacks(report),
+        "release": release,
+        "check": state != "absent",
+        "gated": state == "gated",
+        "calls": calls,
+        "plain": plain,
+        "decided": decided,
+        "verdict": verdict,
+        "stacks": repro.stacks(report),
     }

@@ -10,7 +10,20 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, bootstrap, builder, canonical, channel, child, compiler_cache, junit, paths, sdist, variant, workspace
+from . import (
+    artefact,
+    bootstrap,
+    builder,
+    canonical,
+    channel,
+    child,
+    compiler_cache,
+    junit,
+    paths,
+    sdist,
+    variant,
+    workspace,
+)
 from .errors import FeedstockError, UsageError
 from .progress import Progress
 
@@ -26,17 +39,47 @@ examples:
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "build", help="build and test the packages", description=__doc__, epilog=EPILOG,
+        "build",
+        help="build and test the packages",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--numpy", action="append", metavar="RELEASE", help="numpy release, repeatable (default: 2.3.5)")
-    parser.add_argument("--python", action="append", metavar="MINOR", help="Python, repeatable (default: the running one)")
-    parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
-    parser.add_argument("--output", type=Path, default=paths.ROOT / "output", metavar="DIR", help="channel they go to (default: output)")
+    parser.add_argument(
+        "--numpy",
+        action="append",
+        metavar="RELEASE",
+        help="numpy release, repeatable (default: 2.3.5)",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="MINOR",
+        help="Python, repeatable (default: the running one)",
+    )
+    parser.add_argument(
+        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=paths.ROOT / "output",
+        metavar="DIR",
+        help="channel they go to (default: output)",
+    )
     channel.add_argument(parser)
-    parser.add_argument("--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)")
-    parser.add_argument("--tests", choices=("fast", "full"), default="fast", help="label of numpy's own tests (default: fast)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be built, change nothing")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)"
+    )
+    parser.add_argument(
+        "--tests",
+        choices=("fast", "full"),
+        default="fast",
+        help="label of numpy's own tests (default: fast)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be built, change nothing"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
 
@@ -52,7 +95,12 @@ def execute(args):
     if args.dry_run:
         names = channel.choose(args.channel)
         plan = [
-            {"variant": str(v), "artefact": v.filename, "from": names, "there": (output / v.platform / v.filename).exists()}
+            {
+                "variant": str(v),
+                "artefact": v.filename,
+                "from": names,
+                "there": (output / v.platform / v.filename).exists(),
+            }
             for v in wanted
         ]
         print(json.dumps(plan, indent=1) if args.json else tabulate(plan, headers="keys"))
@@ -73,7 +121,9 @@ def build_one(wanted, names, output, label, progress):
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, cache, progress.step))]
     channels = [channel.url(name) for name in names]
-    inputs = artefact.inputs_digest(wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH"))
+    inputs = artefact.inputs_digest(
+        wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH")
+    )
 
     finished = output / wanted.platform / wanted.filename
     record = artefact.read_record(finished)
@@ -87,7 +137,13 @@ def build_one(wanted, names, output, label, progress):
     progress.step(f"building; log: {log}")
     with compiler_cache.serve(progress.step) as counts:
         package, installed = child.run(
-            builder.build_variant, wanted, channels, paths.WORK, canonical.source_date(), log=log, on_line=progress.working
+            builder.build_variant,
+            wanted,
+            channels,
+            paths.WORK,
+            canonical.source_date(),
+            log=log,
+            on_line=progress.working,
         )
         hits, misses = counts()
     built = time.monotonic()
@@ -96,14 +152,27 @@ def build_one(wanted, names, output, label, progress):
     tests = run_tests(package, channels, label, results, wanted, progress)
     if red := [name for name, passed in tests.items() if not passed]:
         raise FeedstockError(
-            f"{wanted}: built, but failed its tests: {', '.join(red)}; not put into {output}", package=package, logs=paths.LOGS
+            f"{wanted}: built, but failed its tests: {', '.join(red)}; not put into {output}",
+            package=package,
+            logs=paths.LOGS,
         )
     record = artefact.Record(
-        artefact=package.name, sha256=artefact.sha256(package), size=package.stat().st_size, blas=wanted.blas,
-        glibc_floor=artefact.glibc_floor(package), channels=channels, inputs=inputs,
-        label=label, tests=tests, numpy_tests=junit.count(junit.outcomes(results)),
-        build_minutes=round((built - started) / 60, 1), test_minutes=round((time.monotonic() - built) / 60, 1),
-        cache_hits=hits, cache_misses=misses, commit=artefact.commit(), installed=installed,
+        artefact=package.name,
+        sha256=artefact.sha256(package),
+        size=package.stat().st_size,
+        blas=wanted.blas,
+        glibc_floor=artefact.glibc_floor(package),
+        channels=channels,
+        inputs=inputs,
+        label=label,
+        tests=tests,
+        numpy_tests=junit.count(junit.outcomes(results)),
+        build_minutes=round((built - started) / 60, 1),
+        test_minutes=round((time.monotonic() - built) / 60, 1),
+        cache_hits=hits,
+        cache_misses=misses,
+        commit=artefact.commit(),
+        installed=installed,
     )
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)
@@ -124,7 +193,9 @@ def run_tests(package, channels, label, results, wanted, progress):
     for index, name in enumerate(artefact.test_names(package)):
         log = workspace.new_log(wanted.filename, f"test-{index}")
         progress.step(f"testing: {name}; log: {log}")
-        passed[name], output = child.run(builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working)
+        passed[name], output = child.run(
+            builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working
+        )
         if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")
     return passed

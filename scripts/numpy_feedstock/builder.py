@@ -4,7 +4,14 @@ import collections
 import shutil
 from pathlib import Path
 
-from rattler_build import Package, RattlerBuildError, RenderConfig, Stage0Recipe, ToolConfiguration, VariantConfig
+from rattler_build import (
+    Package,
+    RattlerBuildError,
+    RenderConfig,
+    Stage0Recipe,
+    ToolConfiguration,
+    VariantConfig,
+)
 from rattler_build.progress import SimpleProgressCallback
 
 from . import canonical
@@ -52,7 +59,9 @@ def build_recipe(recipe, channel, context, say):
                 progress_callback=log,
             )
         except RattlerBuildError as error:
-            raise FeedstockError(f"bootstrap package {name}: the build failed\n{_explain(error, log)}") from error
+            raise FeedstockError(
+                f"bootstrap package {name}: the build failed\n{_explain(error, log)}"
+            ) from error
         say(f"made {name} {variant.recipe.package.version}")
 
 
@@ -98,7 +107,11 @@ def test_artefact(package, index, channels, say):
     """Run one test of a package's test section. Returns (passed, the last lines it printed)."""
     log = Log(say)
     try:
-        passed = Package.from_file(package).run_test(index, channel=channels, progress_callback=log).success
+        passed = (
+            Package.from_file(package)
+            .run_test(index, channel=channels, progress_callback=log)
+            .success
+        )
     except RattlerBuildError as error:
         return False, _explain(error, log)
     return passed, "\n".join(log.tail)

@@ -42,16 +42,25 @@ def source_date():
     """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
-            raise UsageError("SOURCE_DATE_EPOCH is not a date", expected="seconds since 1970", found=given)
+            raise UsageError(
+                "SOURCE_DATE_EPOCH is not a date", expected="seconds since 1970", found=given
+            )
         return int(given)
     files = [paths.RECIPE.parent, paths.BUILD_CONFIG]
     # the author's date: that of the commit changes when it is rebased
     command = ["git", "log", "-1", "--format=%at", "--", *files]
     try:
-        committed = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
+        committed = subprocess.run(
+            command, cwd=paths.ROOT, capture_output=True, text=True
+        ).stdout.strip()
     except FileNotFoundError:
         committed = ""
-    newest = max(path.stat().st_mtime for folder in files for path in (folder, *folder.rglob("*")) if path.is_file())
+    newest = max(
+        path.stat().st_mtime
+        for folder in files
+        for path in (folder, *folder.rglob("*"))
+        if path.is_file()
+    )
     return int(committed or newest)
 
 
@@ -70,11 +79,23 @@ def rewrite(package, seconds):
         extract(package, folder)
         rendered = yaml.safe_load((folder / RENDERED).read_text())
         built_in = rendered["build_configuration"]["directories"]["build_dir"]
-        installed = {f"{place}: {record['fn']}": record["sha256"] for place, record in _resolved(rendered)}
+        installed = {
+            f"{place}: {record['fn']}": record["sha256"] for place, record in _resolved(rendered)
+        }
         _replace_prefix(folder)
-        _edit_json(folder / INDEX, lambda index: index.update(timestamp=seconds * 1000, depends=sorted(index["depends"])))
-        _edit_json(folder / ABOUT, lambda about: about.update(channels=[_public(url) for url in about.get("channels", [])]))
-        (folder / RENDERED).write_text(yaml.safe_dump(_rendered(rendered, seconds), sort_keys=False, width=1000))
+        _edit_json(
+            folder / INDEX,
+            lambda index: index.update(timestamp=seconds * 1000, depends=sorted(index["depends"])),
+        )
+        _edit_json(
+            folder / ABOUT,
+            lambda about: about.update(
+                channels=[_public(url) for url in about.get("channels", [])]
+            ),
+        )
+        (folder / RENDERED).write_text(
+            yaml.safe_dump(_rendered(rendered, seconds), sort_keys=False, width=1000)
+        )
         _check_left(folder, built_in, package)
         partial = package.with_suffix(".partial")
         pack(folder, partial, package.name.removesuffix(".conda"), seconds)
@@ -94,7 +115,11 @@ def _replace_prefix(folder):
     for entry in placed["paths"]:
         if prefix := entry.get("prefix_placeholder"):
             if len(prefix) != len(PREFIX):
-                raise FeedstockError("the path of the build folder is too long", expected=f"a prefix of {len(PREFIX)}", found=prefix)
+                raise FeedstockError(
+                    "the path of the build folder is too long",
+                    expected=f"a prefix of {len(PREFIX)}",
+                    found=prefix,
+                )
             file = folder / entry["_path"]
             file.write_bytes(file.read_bytes().replace(prefix.encode(), PREFIX.encode()))
             entry["prefix_placeholder"] = PREFIX
@@ -114,7 +139,11 @@ def _correct(record):
     for name, digest, size in csv.reader(io.StringIO(record.read_text())):
         if digest:
             data = (record.parents[1] / name).read_bytes()
-            digest, size = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("="), len(data)
+            digest, size = (
+                "sha256="
+                + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("="),
+                len(data),
+            )
         rows.append((name, digest, size))
     with record.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
@@ -130,8 +159,10 @@ def _rendered(rendered, seconds):
     """The builder's record without what it says of the machine."""
     configuration = rendered["build_configuration"]
     configuration["directories"] = {
-        "host_prefix": PREFIX, "build_prefix": f"{_BUILD_FOLDER}/build_env",
-        "work_dir": f"{_BUILD_FOLDER}/work", "build_dir": _BUILD_FOLDER,
+        "host_prefix": PREFIX,
+        "build_prefix": f"{_BUILD_FOLDER}/build_env",
+        "work_dir": f"{_BUILD_FOLDER}/work",
+        "build_dir": _BUILD_FOLDER,
     }
     configuration["channels"] = [_public(url) for url in configuration["channels"]]
     configuration["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -143,7 +174,9 @@ def _rendered(rendered, seconds):
         for kind in ("specs", "depends"):
             environment.get(kind, []).sort(key=json.dumps)
         if "resolved" in environment:
-            environment["resolved"] = sorted(map(_public_record, environment["resolved"]), key=lambda record: record["name"])
+            environment["resolved"] = sorted(
+                map(_public_record, environment["resolved"]), key=lambda record: record["name"]
+            )
     return rendered
 
 
@@ -161,7 +194,10 @@ def _public(url):
 def _check_left(folder, built_in, package):
     left = [name for name, member in members(folder) if built_in.encode() in member.data]
     if left:
-        raise FeedstockError(f"the path of the build folder is left in {package.name}", found=f"{built_in} in {', '.join(left)}")
+        raise FeedstockError(
+            f"the path of the build folder is left in {package.name}",
+            found=f"{built_in} in {', '.join(left)}",
+        )
 
 
 class Member(NamedTuple):
@@ -178,7 +214,10 @@ def members(folder):
         if file.is_symlink():
             yield name, Member("link", os.fsencode(file.readlink()))
         elif file.is_file():
-            yield name, Member("program" if file.stat().st_mode & 0o100 else "file", file.read_bytes())
+            yield (
+                name,
+                Member("program" if file.stat().st_mode & 0o100 else "file", file.read_bytes()),
+            )
 
 
 def pack(folder, path, stem, seconds, level=10):

@@ -28,7 +28,9 @@ def this_platform():
 
 def configured():
     """The channels that rattler-build's configuration names, else conda-forge."""
-    return rattler.Config.load_from_default_locations("rattler-build").default_channels or ["conda-forge"]
+    return rattler.Config.load_from_default_locations("rattler-build").default_channels or [
+        "conda-forge"
+    ]
 
 
 def url(name):
@@ -48,9 +50,15 @@ def reachable(name):
 
 def add_argument(parser):
     """The option that says where packages are taken from; ``choose`` takes it."""
-    parser.add_argument("--channel", action="append", metavar="CHANNEL", help=(
-        "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
-        "(default): the configured channels or conda-forge where reachable, else bootstrap"))
+    parser.add_argument(
+        "--channel",
+        action="append",
+        metavar="CHANNEL",
+        help=(
+            "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
+            "(default): the configured channels or conda-forge where reachable, else bootstrap"
+        ),
+    )
 
 
 def choose(asked):
@@ -60,7 +68,10 @@ def choose(asked):
     if asked and asked != ["auto"]:
         for name in asked:
             if not reachable(name):
-                raise UsageError(f"the channel does not answer: {name}", remedy="correct --channel, or leave it out")
+                raise UsageError(
+                    f"the channel does not answer: {name}",
+                    remedy="correct --channel, or leave it out",
+                )
         return asked
     names = configured()
     return names if all(reachable(name) for name in names) else ["bootstrap"]
@@ -74,7 +85,11 @@ def check_writable(folder):
         probe.touch()
         probe.unlink(missing_ok=True)  # another writer may look at the same moment
     except OSError as error:
-        raise UsageError(f"the channel's folder cannot be written: {folder}", found=error.strerror, remedy="name another") from None
+        raise UsageError(
+            f"the channel's folder cannot be written: {folder}",
+            found=error.strerror,
+            remedy="name another",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -93,7 +108,11 @@ def locked(folder, report=print, patience=600):
         while waiting and not _try_lock(lock):
             if time.monotonic() > deadline:
                 remedy = "run the same command again"
-                raise FeedstockError(f"another writer holds the channel: {folder}", found=_holder(lock), remedy=remedy)
+                raise FeedstockError(
+                    f"another writer holds the channel: {folder}",
+                    found=_holder(lock),
+                    remedy=remedy,
+                )
             time.sleep(0.1)
         lock.truncate(0)
         lock.write(f"{socket.gethostname()} process {os.getpid()}")
@@ -137,7 +156,9 @@ def copy(source, target, place):
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = FREE_SPACE if full else "name a folder that can be written and that has hard links"
-        raise FeedstockError(f"{target} could not be written: {error.strerror}", remedy=remedy) from None
+        raise FeedstockError(
+            f"{target} could not be written: {error.strerror}", remedy=remedy
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -166,7 +187,9 @@ def _try_lock(lock):
         return False
     except OSError as error:
         remedy = "mount it with locking, or publish to a folder of this machine"
-        raise FeedstockError(f"the channel's lock cannot be had: {lock.name}", found=error.strerror, remedy=remedy) from None
+        raise FeedstockError(
+            f"the channel's lock cannot be had: {lock.name}", found=error.strerror, remedy=remedy
+        ) from None
     return True
 
 

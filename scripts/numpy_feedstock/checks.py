@@ -44,17 +44,43 @@ class Unpacked:
             # a file that lost its end is unpacked all the same, and found out by the indexer only
             zipfile.ZipFile(path).close()
             extract(path, folder)
-            self.index, placed, self.run_exports = (_json(folder / f"info/{name}.json") for name in ("index", "paths", "run_exports"))
+            self.index, placed, self.run_exports = (
+                _json(folder / f"info/{name}.json") for name in ("index", "paths", "run_exports")
+            )
             kind = f"{self.index['name']} for {self.index['subdir']}"
-            self.release, self.specs = self.index["version"], [spec.strip() for spec in self.index["depends"]]
+            self.release, self.specs = (
+                self.index["version"],
+                [spec.strip() for spec in self.index["depends"]],
+            )
             replaced = [entry for entry in placed["paths"] if entry.get("prefix_placeholder")]
-            self.prefixes = {entry["_path"]: entry["prefix_placeholder"].encode() for entry in replaced}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise UsageError(f"not a whole conda package: {path}", found=error, remedy="name a .conda file, or get it again") from None
+            self.prefixes = {
+                entry["_path"]: entry["prefix_placeholder"].encode() for entry in replaced
+            }
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise UsageError(
+                f"not a whole conda package: {path}",
+                found=error,
+                remedy="name a .conda file, or get it again",
+            ) from None
         if not re.fullmatch("numpy for linux-.*", kind):
-            raise UsageError(f"not a package of numpy for Linux: {path}", expected="numpy for linux-*", found=kind)
+            raise UsageError(
+                f"not a package of numpy for Linux: {path}",
+                expected="numpy for linux-*",
+                found=kind,
+            )
         self.folder = folder
-        self.files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_symlink() or file.is_file()}
+        self.files = {
+            str(file.relative_to(folder)): file
+            for file in sorted(folder.rglob("*"))
+            if file.is_symlink() or file.is_file()
+        }
         self.elves, self.broken = {}, {}
         for name, file in self.files.items():
             try:
@@ -66,7 +92,11 @@ class Unpacked:
 
     def text(self, name):
         """A file's text; empty where there is none."""
-        return self.files[name].read_text(errors="replace") if name in self.files and self.files[name].is_file() else ""
+        return (
+            self.files[name].read_text(errors="replace")
+            if name in self.files and self.files[name].is_file()
+            else ""
+        )
 
 
 def _json(path):
@@ -76,8 +106,12 @@ def _json(path):
 
 def applies_to():
     """The releases that need the patch, by its own header."""
-    headers = "\n".join(patch.read_text() for patch in (paths.RECIPE.parent / "patches").glob("*.patch"))
-    return set(re.findall(r"\d[\d.]+", " ".join(re.findall(r"^Applies-to: (.*)$", headers, re.MULTILINE))))
+    headers = "\n".join(
+        patch.read_text() for patch in (paths.RECIPE.parent / "patches").glob("*.patch")
+    )
+    return set(
+        re.findall(r"\d[\d.]+", " ".join(re.findall(r"^Applies-to: (.*)$", headers, re.MULTILINE)))
+    )
 
 
 def symbols(package):
@@ -86,7 +120,9 @@ def symbols(package):
         yield name, error, "a whole ELF file"
     declared, policy = package.specs, POLICY["symbols"]
     gcc = elf.order(artefact.floor(declared, "libstdcxx") or "0")
-    libstdcxx = [line for line in policy["libstdcxx"] if (line["gcc"],) <= gcc] or policy["libstdcxx"][:1]
+    libstdcxx = [line for line in policy["libstdcxx"] if (line["gcc"],) <= gcc] or policy[
+        "libstdcxx"
+    ][:1]
     limits = {"GLIBC": artefact.floor(declared, "__glibc") or policy["glibc"], **libstdcxx[-1]}
     for name, file in package.elves.items():
         for family in ("GLIBC", "GLIBCXX", "CXXABI"):
@@ -98,7 +134,12 @@ def symbols(package):
 def libraries(package):
     """Every library that is needed comes with a declared dependency."""
     declared = {"", *(spec.split()[0] for spec in package.specs)}
-    allowed = [soname for name, sonames in POLICY["libraries"].items() if name in declared for soname in sonames]
+    allowed = [
+        soname
+        for name, sonames in POLICY["libraries"].items()
+        if name in declared
+        for soname in sonames
+    ]
     for name, file in package.elves.items():
         for needed in file.needed:
             if not any(fnmatch.fnmatch(needed, soname) for soname in allowed):
@@ -110,14 +151,19 @@ def rpath(package):
     for name, file in package.elves.items():
         for entry in file.search:
             origin, _, rest = entry.replace("${ORIGIN}", "$ORIGIN").partition("/")
-            if origin != "$ORIGIN" or os.path.normpath(os.path.join(os.path.dirname(name), rest)).startswith(".."):
+            if origin != "$ORIGIN" or os.path.normpath(
+                os.path.join(os.path.dirname(name), rest)
+            ).startswith(".."):
                 yield name, entry or "an empty entry", "$ORIGIN/..., inside the prefix"
 
 
 def build_paths(package):
     """No path of the machine that built it, but for the prefixes that are replaced when it is installed."""
     # "/root" may also be the middle of another path
-    folders = [("" if folder.count("/") > 1 else r"(?<![\w.-])") + re.escape(folder + "/") for folder in building_folders(package)]
+    folders = [
+        ("" if folder.count("/") > 1 else r"(?<![\w.-])") + re.escape(folder + "/")
+        for folder in building_folders(package)
+    ]
     pattern = re.compile("|".join([*folders, *map(re.escape, POLICY["paths"]["marks"])]).encode())
     canonical_form = set(package.prefixes.values()) == {PREFIX.encode()}
     for name, file in package.files.items():
@@ -139,15 +185,22 @@ def building_folders(package):
 
 
 def _path_around(data, match):
-    before = re.search(rb"[\w./:+@-]*$", data[max(0, match.start() - 300):match.start()])[0]
-    after = re.match(rb"[\w./+@-]*", data[match.start():match.start() + 300])[0]
+    before = re.search(rb"[\w./:+@-]*$", data[max(0, match.start() - 300) : match.start()])[0]
+    after = re.match(rb"[\w./+@-]*", data[match.start() : match.start() + 300])[0]
     # one and the same text for all files, however long the placeholder
     return re.sub(r"(_placehold)+.*", "_placehold...", (before + after).decode(errors="replace"))
 
 
 def the_gate(package):
     """The import runs no matrix product on Linux; in a release that needs the patch, because of the patch."""
-    name = next((name for name in package.files if re.fullmatch(r"lib/python3[^/]*/site-packages/numpy/__init__\.py", name)), None)
+    name = next(
+        (
+            name
+            for name in package.files
+            if re.fullmatch(r"lib/python3[^/]*/site-packages/numpy/__init__\.py", name)
+        ),
+        None,
+    )
     if name is None:
         yield "numpy/__init__.py", "missing", "in every package"
         return
@@ -173,7 +226,11 @@ def _definitions_left_by_patches(package):
 
 def definition(source):
     """That of numpy's check, without layout and comments, to compare; None where there is none."""
-    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name == CHECK]
+    found = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == CHECK
+    ]
     return ast.dump(found[0]) if found else None
 
 
@@ -197,7 +254,9 @@ def metadata(package):
     if not re.fullmatch(policy["releases"], package.release):
         yield name, f"numpy {package.release}", f"numpy {policy['releases']}"
         return
-    blas = next((blas for blas in policy["flavours"] if f"libblas * *_{blas}" in package.specs), None)
+    blas = next(
+        (blas for blas in policy["flavours"] if f"libblas * *_{blas}" in package.specs), None
+    )
     yield from ((name, *what) for what in _dependencies(package, blas))
     theirs = policy["conda-forge"]
     for file, key, found in (
@@ -216,7 +275,9 @@ def metadata(package):
 def _dependencies(package, blas):
     policy = POLICY["metadata"]
     allowed = {name: [pattern] for name, pattern in policy["conda-forge"]["depends"].items()}
-    for name, pattern in [item for line in policy["differences"] for item in line.get("depends", {}).items()]:
+    for name, pattern in [
+        item for line in policy["differences"] for item in line.get("depends", {}).items()
+    ]:
         # a release without the patch may be conda-forge's own
         allowed[name] = [_with_blas(pattern, blas), *([] if package.patched else allowed[name])]
     allowed |= {name: [pattern] for name, pattern in policy["flavours"].get(blas, {}).items()}
@@ -226,7 +287,12 @@ def _dependencies(package, blas):
             yield f"depends: {spec}", f"no {name}"
         elif not any(re.fullmatch(pattern, rest) for pattern in allowed[name]):
             yield f"depends: {spec}", f"{name} {' or '.join(allowed[name])}"
-    optional = {name for line in policy["differences"] for name in line.get("optional", []) if package.patched}
+    optional = {
+        name
+        for line in policy["differences"]
+        for name in line.get("optional", [])
+        if package.patched
+    }
     for name in sorted(allowed.keys() - optional - {spec.split()[0] for spec in package.specs}):
         yield f"depends: no {name}", f"{name} {' or '.join(allowed[name])}".strip()
 
@@ -236,8 +302,13 @@ def _with_blas(pattern, blas):
 
 
 CHECKS = {
-    "symbols": symbols, "libraries": libraries, "rpath": rpath, "paths": build_paths,
-    "gate": the_gate, "recipe": recipe, "metadata": metadata,
+    "symbols": symbols,
+    "libraries": libraries,
+    "rpath": rpath,
+    "paths": build_paths,
+    "gate": the_gate,
+    "recipe": recipe,
+    "metadata": metadata,
 }
 
 
@@ -252,6 +323,8 @@ def findings(path, package, say):
     every = []
     for name, check in CHECKS.items():
         found = [Finding(path.name, file, name, *what) for file, *what in check(package)]
-        say(f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF")
+        say(
+            f"{name}: {len(found)} findings in {len(package.files)} files, {len(package.elves)} of them ELF"
+        )
         every += found
     return every

@@ -42,7 +42,9 @@ def run(function, *args, log, on_line=lambda line: None):
                 return value
     except EOFError:
         process.join()
-        raise FeedstockError(f"the build process died (exit code {process.exitcode})", log=log) from None
+        raise FeedstockError(
+            f"the build process died (exit code {process.exitcode})", log=log
+        ) from None
     finally:
         _end(process)
 
@@ -66,7 +68,12 @@ def _main(function, args, log, sender):
             sender.send(("error", str(error)))
         except BaseException:
             traceback.print_exc(file=stream)
-            sender.send(("error", f"{traceback.format_exc(limit=1).strip().splitlines()[-1]}\n  output: {log}"))
+            sender.send(
+                (
+                    "error",
+                    f"{traceback.format_exc(limit=1).strip().splitlines()[-1]}\n  output: {log}",
+                )
+            )
     # not a normal exit: py-rattler sometimes crashes while Python shuts down
     os._exit(0)
 

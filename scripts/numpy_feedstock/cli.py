@@ -4,20 +4,49 @@ import argparse
 import signal
 import sys
 
-from . import benchmark, bisect, build, evidence, floor, mark_broken, publish, suite, test, variants, verify
+from . import (
+    benchmark,
+    bisect,
+    build,
+    evidence,
+    floor,
+    mark_broken,
+    publish,
+    suite,
+    test,
+    variants,
+    verify,
+)
 from .errors import FeedstockError
 
-VERBS = (variants, build, verify, publish, mark_broken, floor, bisect, evidence, suite, benchmark, test)
+VERBS = (
+    variants,
+    build,
+    verify,
+    publish,
+    mark_broken,
+    floor,
+    bisect,
+    evidence,
+    suite,
+    benchmark,
+    test,
+)
 
 
 def parser():
     """The parser of every verb."""
-    parser = argparse.ArgumentParser(prog="feedstock", description="Build and test numpy without the import-time hang of numpy#31284.")
+    parser = argparse.ArgumentParser(
+        prog="feedstock",
+        description="Build and test numpy without the import-time hang of numpy#31284.",
+    )
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in VERBS:
         verb.configure_parser(subparsers)
     for subparser in subparsers.choices.values():
-        subparser.add_argument("-v", "--verbose", action="store_true", help="show every line of the logs")
+        subparser.add_argument(
+            "-v", "--verbose", action="store_true", help="show every line of the logs"
+        )
     return parser
 
 
@@ -32,7 +61,10 @@ def main(argv):
         print(f"feedstock: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("feedstock: interrupted; what was not finished is not in the output channel. Run the same command again.", file=sys.stderr)
+        print(
+            "feedstock: interrupted; what was not finished is not in the output channel. Run the same command again.",
+            file=sys.stderr,
+        )
         return 1
 
 

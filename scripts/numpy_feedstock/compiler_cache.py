@@ -31,7 +31,9 @@ def serve(report):
     Yields a function that returns (hits, misses) so far.
     """
     if len(str(_socket())) > _SOCKET_PATH_LIMIT:
-        report(f"no compiler cache: the socket's path is longer than {_SOCKET_PATH_LIMIT} characters: {_socket()}")
+        report(
+            f"no compiler cache: the socket's path is longer than {_SOCKET_PATH_LIMIT} characters: {_socket()}"
+        )
         yield lambda: (0, 0)
         return
     # left by a server that was killed: clients would wait for it
@@ -50,7 +52,9 @@ def _start():
     """The server, in a process group of its own, once it answers."""
     with open(paths.LOGS / "compiler-cache.log", "w") as log:
         foreground = {**_environment(), "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
-        server = subprocess.Popen([program()], env=foreground, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            [program()], env=foreground, stdout=log, stderr=log, start_new_session=True
+        )
     deadline = time.monotonic() + 30
     while not _socket().exists():
         if server.poll() is not None or time.monotonic() > deadline:
@@ -62,7 +66,9 @@ def _start():
 
 def counts():
     """(hits, misses) of the server that runs."""
-    shown = subprocess.check_output([program(), "--show-stats", "--stats-format", "json"], env=_environment(), text=True)
+    shown = subprocess.check_output(
+        [program(), "--show-stats", "--stats-format", "json"], env=_environment(), text=True
+    )
     stats = json.loads(shown)["stats"]
     return tuple(sum(stats[kind]["counts"].values()) for kind in ("cache_hits", "cache_misses"))
 

@@ -16,7 +16,11 @@ class Elf:
 
     def newest(self, family):
         """The newest symbol version of a family, "2.27"; None without one."""
-        versions = [name.removeprefix(family + "_") for name in self.symbols if name.startswith(family + "_")]
+        versions = [
+            name.removeprefix(family + "_")
+            for name in self.symbols
+            if name.startswith(family + "_")
+        ]
         return max(versions, key=order, default=None)
 
 
@@ -40,13 +44,27 @@ def read(path):
 def _read(file):
     if file.num_sections() == 0:
         raise ELFError("no section headers, so no symbol versions to read")
-    tags = [tag for segment in file.iter_segments() if isinstance(segment, DynamicSegment) for tag in segment.iter_tags()]
-    versions = [section.iter_versions() for section in file.iter_sections() if isinstance(section, GNUVerNeedSection)]
+    tags = [
+        tag
+        for segment in file.iter_segments()
+        if isinstance(segment, DynamicSegment)
+        for tag in segment.iter_tags()
+    ]
+    versions = [
+        section.iter_versions()
+        for section in file.iter_sections()
+        if isinstance(section, GNUVerNeedSection)
+    ]
     return Elf(
         needed=[tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"],
         search=[
-            entry for tag in tags for kind in ("rpath", "runpath") if tag.entry.d_tag == f"DT_{kind.upper()}"
+            entry
+            for tag in tags
+            for kind in ("rpath", "runpath")
+            if tag.entry.d_tag == f"DT_{kind.upper()}"
             for entry in getattr(tag, kind).split(":")
         ],
-        symbols=[symbol.name for libraries in versions for _, symbols in libraries for symbol in symbols],
+        symbols=[
+            symbol.name for libraries in versions for _, symbols in libraries for symbol in symbols
+        ],
     )

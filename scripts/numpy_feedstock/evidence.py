@@ -34,17 +34,51 @@ _TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "evidence", help="measure the packages and their controls", description=__doc__, epilog=EPILOG,
+        "evidence",
+        help="measure the packages and their controls",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     artefact.add_arguments(parser)
-    parser.add_argument("--layer", action="append", choices=LAYERS, help="threading layer of MKL, repeatable (default: all)")
-    parser.add_argument("--threads", action="append", type=int, metavar="N", help="repeatable (default: 1, 2 and 8)")
-    parser.add_argument("--root", action="append", type=Path, default=[], metavar="DIR", help=(
-        "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock floor` makes build/root-3.11"))
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="imports inside dlopen a cell (default: 20)")
-    parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="after which an import counts as hung (default: 10)")
-    parser.add_argument("--record", choices=("matrix", "load"), help="keep it in tests/evidence under this name and put it into the README")
+    parser.add_argument(
+        "--layer",
+        action="append",
+        choices=LAYERS,
+        help="threading layer of MKL, repeatable (default: all)",
+    )
+    parser.add_argument(
+        "--threads", action="append", type=int, metavar="N", help="repeatable (default: 1, 2 and 8)"
+    )
+    parser.add_argument(
+        "--root",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help=(
+            "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock floor` makes build/root-3.11"
+        ),
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=20,
+        metavar="N",
+        help="imports inside dlopen a cell (default: 20)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="after which an import counts as hung (default: 10)",
+    )
+    parser.add_argument(
+        "--record",
+        choices=("matrix", "load"),
+        help="keep it in tests/evidence under this name and put it into the README",
+    )
     figures.add_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="name the cells, measure nothing")
     parser.set_defaults(execute=execute)
@@ -52,7 +86,11 @@ def configure_parser(subparsers):
 
 def execute(args):
     """Run the verb; exit code 0. Raises FeedstockError."""
-    if args.trials < 2 or not args.timeout > 0 or any(threads < 1 for threads in args.threads or ()):
+    if (
+        args.trials < 2
+        or not args.timeout > 0
+        or any(threads < 1 for threads in args.threads or ())
+    ):
         raise UsageError("--trials must be 2 or more, --timeout above 0, --threads 1 or more")
     artefacts = artefact.built(args.numpy, args.blas, args.output)
     cells = list(matrix(artefacts, args.layer or LAYERS, args.threads or THREADS))
@@ -84,12 +122,25 @@ def examine(cells, artefacts, roots, trials, timeout, report):
         report("installing the packages and their controls")
         places, versions = make_prefixes(artefacts, Path(folder))
         for number, directory in enumerate(roots):
-            places += [_in_root(directory, path, blas, kind, Path(folder, f"{number}-{blas}-{kind}"))
-                       for blas, path in artefacts.items() for kind in KINDS]
-        rows = asyncio.run(_examine_all(cells, places, ("--trials", trials, "--timeout", timeout), report))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
+            places += [
+                _in_root(directory, path, blas, kind, Path(folder, f"{number}-{blas}-{kind}"))
+                for blas, path in artefacts.items()
+                for kind in KINDS
+            ]
+        rows = asyncio.run(
+            _examine_all(cells, places, ("--trials", trials, "--timeout", timeout), report)
+        )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True
+    ).stdout.strip()
     names = {blas: path.name for blas, path in artefacts.items()}
-    return {"host": figures.host(), "commit": commit, "artefacts": names, "versions": versions, "rows": rows}
+    return {
+        "host": figures.host(),
+        "commit": commit,
+        "artefacts": names,
+        "versions": versions,
+        "rows": rows,
+    }
 
 
 @dataclass(frozen=True)
@@ -112,9 +163,19 @@ def make_prefixes(artefacts, folder):
             made = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
             if kind == "control":
                 prefix.undo_patch(made)
-            places.append(Place(blas, kind, figures.host()["glibc"], [made / "bin/python", repro.PROGRAM], prefix.activated(made)))
+            places.append(
+                Place(
+                    blas,
+                    kind,
+                    figures.host()["glibc"],
+                    [made / "bin/python", repro.PROGRAM],
+                    prefix.activated(made),
+                )
+            )
         records = [json.loads(record.read_text()) for record in made.glob("conda-meta/*.json")]
-        versions.update({record["name"]: record["version"] for record in records if record["name"] in _TOLD})
+        versions.update(
+            {record["name"]: record["version"] for record in records if record["name"] in _TOLD}
+        )
     return places, dict(sorted(versions.items()))
 
 
@@ -130,7 +191,9 @@ def _in_root(directory, path, blas, kind, stage):
     command = root.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
     # a conda Python's own library path leads there; MKL looks for TBB on it
     libraries = {"LD_LIBRARY_PATH": "/mnt/prefix/lib"}
-    environment = root.environment({"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages", **libraries})
+    environment = root.environment(
+        {"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages", **libraries}
+    )
     return Place(blas, kind, root.glibc(directory), command, environment)
 
 
@@ -139,14 +202,23 @@ async def _examine_all(cells, places, args, report):
 
     async def examine_one(cell, place):
         async with cores:
-            examined = await repro.examine(place.command, *args, *_variables(cell), environment=place.environment)
+            examined = await repro.examine(
+                place.command, *args, *_variables(cell), environment=place.environment
+            )
         verdict = "AFFECTED" if examined["affected"] else "not affected"
-        report(f"{cell['blas']} {cell['layer']} {cell['threads']} threads, glibc {place.glibc}, {place.kind}: {verdict}")
+        report(
+            f"{cell['blas']} {cell['layer']} {cell['threads']} threads, glibc {place.glibc}, {place.kind}: {verdict}"
+        )
         return _row(cell, place, examined)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(examine_one(cell, place)) for cell in cells for place in places if place.blas == cell["blas"]]
+            tasks = [
+                group.create_task(examine_one(cell, place))
+                for cell in cells
+                for place in places
+                if place.blas == cell["blas"]
+            ]
     except* FeedstockError as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -155,7 +227,11 @@ async def _examine_all(cells, places, args, report):
 def _variables(cell):
     """The repro's options that make a cell."""
     if cell["blas"] == "mkl":
-        names = {"MKL_THREADING_LAYER": cell["layer"], "MKL_NUM_THREADS": cell["threads"], "MKL_DYNAMIC": "FALSE"}
+        names = {
+            "MKL_THREADING_LAYER": cell["layer"],
+            "MKL_NUM_THREADS": cell["threads"],
+            "MKL_DYNAMIC": "FALSE",
+        }
     else:
         names = {"OPENBLAS_NUM_THREADS": cell["threads"]}
     return [part for name, value in names.items() for part in ("--env", f"{name}={value}")]
@@ -164,8 +240,16 @@ def _variables(cell):
 def _row(cell, place, examined):
     after = repro.after_import(examined)
     return {
-        **cell, "kind": place.kind, "glibc": place.glibc, "calls": repro.calls(examined),
-        "plain": repro.hangs(examined, late=False), "decided": repro.hangs(examined, late=True),
-        "os_threads": after["os_threads"], "max_threads": after["max_threads"], "layer_found": after["layer"],
-        "library": after["library"], "kernels": after["kernels"], "stacks": repro.stacks(examined),
+        **cell,
+        "kind": place.kind,
+        "glibc": place.glibc,
+        "calls": repro.calls(examined),
+        "plain": repro.hangs(examined, late=False),
+        "decided": repro.hangs(examined, late=True),
+        "os_threads": after["os_threads"],
+        "max_threads": after["max_threads"],
+        "layer_found": after["layer"],
+        "library": after["library"],
+        "kernels": after["kernels"],
+        "stacks": repro.stacks(examined),
     }

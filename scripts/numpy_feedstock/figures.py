@@ -40,7 +40,11 @@ def add_arguments(parser):
 
 def show(block, result, args):
     """Print a result as its block of the README is made, or as JSON."""
-    print(json.dumps(result, indent=1) if args.json else render(block, result, "pipe" if args.markdown else "simple"))
+    print(
+        json.dumps(result, indent=1)
+        if args.json
+        else render(block, result, "pipe" if args.markdown else "simple")
+    )
 
 
 def record(name, result):
@@ -51,7 +55,9 @@ def record(name, result):
     for block, content in blocks(text).items():
         if RENDERERS[block][0] == name:
             # with its mark: a block that was never filled is empty
-            text = text.replace(f"<!-- {block} -->\n{content}", f"<!-- {block} -->\n{pasted(block)}")
+            text = text.replace(
+                f"<!-- {block} -->\n{content}", f"<!-- {block} -->\n{pasted(block)}"
+            )
     README.write_text(text)
 
 
@@ -110,20 +116,25 @@ def _bisect(result, style):
 
 
 def _matrix(result, style):
-    kinds = {kind: [row for row in result["rows"] if row["kind"] == kind] for kind in ("control", "package")}
+    kinds = {
+        kind: [row for row in result["rows"] if row["kind"] == kind]
+        for kind in ("control", "package")
+    }
     rows = []
     for control, package in zip(kinds["control"], kinds["package"], strict=True):
         pair = (control, package)
-        rows.append({
-            **{key: package[key] for key in ("blas", "layer", "threads", "glibc")},
-            "control hangs": _share(control["plain"]),
-            "and late": _share(control["decided"]),
-            "package hangs": _share(package["plain"]),
-            "and late ": _share(package["decided"]),
-            "products": "{}, {}".format(*(row["calls"] for row in pair)),
-            "OS threads": "{}, {}".format(*(row["os_threads"] for row in pair)),
-            "BLAS threads": "{}, {}".format(*(row["max_threads"] for row in pair)),
-        })
+        rows.append(
+            {
+                **{key: package[key] for key in ("blas", "layer", "threads", "glibc")},
+                "control hangs": _share(control["plain"]),
+                "and late": _share(control["decided"]),
+                "package hangs": _share(package["plain"]),
+                "and late ": _share(package["decided"]),
+                "products": "{}, {}".format(*(row["calls"] for row in pair)),
+                "OS threads": "{}, {}".format(*(row["os_threads"] for row in pair)),
+                "BLAS threads": "{}, {}".format(*(row["max_threads"] for row in pair)),
+            }
+        )
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {', '.join(result['artefacts'].values())}."
 
@@ -134,8 +145,11 @@ def _suite(result, style):
 
     rows = [
         {
-            "package": result["artefacts"][row["blas"]], "label": row["label"], "numpy's tests": counts(row["package"]),
-            "on the control": counts(row["control"]), "failed on the package only": len(row["only_package"]),
+            "package": result["artefacts"][row["blas"]],
+            "label": row["label"],
+            "numpy's tests": counts(row["package"]),
+            "on the control": counts(row["control"]),
+            "failed on the package only": len(row["only_package"]),
         }
         for row in result["rows"]
     ]
@@ -144,7 +158,14 @@ def _suite(result, style):
 
 def _benchmark(result, style):
     rows = sorted(result["rows"], key=lambda row: row["ratio"])
-    told = [{**row, **{key: f"{row[key] * 1e6:.1f}" for key in ("package", "wheel")}, "ratio": f"{row['ratio']:.2f}"} for row in rows]
+    told = [
+        {
+            **row,
+            **{key: f"{row[key] * 1e6:.1f}" for key in ("package", "wheel")},
+            "ratio": f"{row['ratio']:.2f}",
+        }
+        for row in rows
+    ]
     return f"{table(told, style)}\n\nMicroseconds. {_speed(result, style)}"
 
 

@@ -72,14 +72,31 @@ class Finding:
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "floor", help="run the packages on an older glibc", description=__doc__, epilog=EPILOG,
+        "floor",
+        help="run the packages on an older glibc",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("packages", nargs="*", type=Path, metavar="PACKAGE", help="numpy package (default: all in output/, of this Python)")
-    parser.add_argument("--root", type=Path, metavar="DIR", help=(
-        "a Linux in a directory, with the packages' Python, its headers and a C++ compiler "
-        "(default: Debian 11 with a CPython, made in build/)"))
-    parser.add_argument("--dry-run", action="store_true", help="say what would be made and run, change nothing")
+    parser.add_argument(
+        "packages",
+        nargs="*",
+        type=Path,
+        metavar="PACKAGE",
+        help="numpy package (default: all in output/, of this Python)",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help=(
+            "a Linux in a directory, with the packages' Python, its headers and a C++ compiler "
+            "(default: Debian 11 with a CPython, made in build/)"
+        ),
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be made and run, change nothing"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
 
@@ -100,7 +117,9 @@ def execute(args):
             folder = args.root or root.ensure(python_of(package), progress)
             for finding in examine(package, folder, progress):
                 findings.append(finding)
-                progress.step(f"{finding.check}: {'ok' if finding.green else 'RED'}: {finding.found}")
+                progress.step(
+                    f"{finding.check}: {'ok' if finding.green else 'RED'}: {finding.found}"
+                )
                 if finding.output and (args.verbose or not finding.green):
                     progress.step(finding.output)
     report(findings, args.json)
@@ -112,7 +131,9 @@ def built():
     tag = f"py{sys.version_info[0]}{sys.version_info[1]}h"
     found = sorted((paths.ROOT / "output" / channel.this_platform()).glob(f"numpy-*_{tag}*.conda"))
     if not found:
-        raise UsageError("no packages to run in output/", remedy="feedstock build, or name a package")
+        raise UsageError(
+            "no packages to run in output/", remedy="feedstock build, or name a package"
+        )
     return found
 
 
@@ -123,7 +144,10 @@ def open_package(path):
     except RattlerBuildError as error:
         raise UsageError(f"not a package: {path}", found=error) from None
     if package.name != "numpy" or blas_of(package) not in AFFECTED:
-        raise UsageError(f"not a package of this feedstock: {path}", found=f"{package.name} {package.build_string}")
+        raise UsageError(
+            f"not a package of this feedstock: {path}",
+            found=f"{package.name} {package.build_string}",
+        )
     return package
 
 
@@ -149,13 +173,34 @@ def examine(package, folder, progress):
     # in build/, so that the package cache's files are linked and not copied
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="floor-") as stage:
         assembled = Path(stage, "prefix")
-        child.run(prefix.assemble, package.path, [channel.url(source)], TEST_TOOLS, assembled, log=paths.LOGS / "floor.log")
+        child.run(
+            prefix.assemble,
+            package.path,
+            [channel.url(source)],
+            TEST_TOOLS,
+            assembled,
+            log=paths.LOGS / "floor.log",
+        )
         shutil.copytree(paths.RECIPE.parent / "repro", Path(stage, "repro"))
         repro, blas = [python, "/mnt/repro/repro.py", "--timeout", "10"], blas_of(package)
         for name, argv, code, expected in (
             ("import", [python, "-c", IMPORT], 0, f"{package.version} on glibc {here}"),
             ("matmul", [python, "-c", MATMUL], 0, f"right, by {LIBRARY[blas]}"),
-            ("linalg", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "numpy.linalg"], 0, " passed"),
+            (
+                "linalg",
+                [
+                    python,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "--pyargs",
+                    "numpy.linalg",
+                ],
+                0,
+                " passed",
+            ),
             ("repro", repro, 0, "not affected"),
             ("control", repro, 1, AFFECTED[blas]),
         ):
@@ -174,12 +219,16 @@ def run_check(package, folder, stage, name, argv, code, expected):
     try:
         done = root.run(folder, argv, stage=stage, env=env, timeout=CHECK_SECONDS)
     except subprocess.TimeoutExpired:
-        return Finding(package.filename, name, False, expected, f"did not end in {CHECK_SECONDS} seconds")
+        return Finding(
+            package.filename, name, False, expected, f"did not end in {CHECK_SECONDS} seconds"
+        )
     output = (done.stderr + done.stdout).strip()
     last = output.splitlines()[-1] if output else f"exit code {done.returncode}, no output"
     if argv[1].endswith("repro.py") and done.returncode == 2:
         raise UsageError(f"the repro cannot run in {folder}", found=last)
-    return Finding(package.filename, name, done.returncode == code and expected in last, expected, last, output)
+    return Finding(
+        package.filename, name, done.returncode == code and expected in last, expected, last, output
+    )
 
 
 def report(findings, as_json):
@@ -188,7 +237,13 @@ def report(findings, as_json):
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
         return
     rows = [
-        {"artefact": each.artefact, "check": each.check, "": "ok" if each.green else "RED", "expected": each.expected, "found": each.found}
+        {
+            "artefact": each.artefact,
+            "check": each.check,
+            "": "ok" if each.green else "RED",
+            "expected": each.expected,
+            "found": each.found,
+        }
         for each in findings
     ]
     print(tabulate(rows, headers="keys"))
@@ -196,6 +251,14 @@ def report(findings, as_json):
 
 def _plan(given, package):
     if given:
-        return {"root": str(given), "to do": f"run in glibc {root.glibc(given)}, {root.interpreter(given, python_of(package))}"}
+        return {
+            "root": str(given),
+            "to do": f"run in glibc {root.glibc(given)}, {root.interpreter(given, python_of(package))}",
+        }
     folder, there = root.made(python_of(package))
-    return {"root": str(folder), "to do": "run" if there else f"make it: Debian's {root.SUITE}, CPython {python_of(package)}; run"}
+    return {
+        "root": str(folder),
+        "to do": "run"
+        if there
+        else f"make it: Debian's {root.SUITE}, CPython {python_of(package)}; run",
+    }

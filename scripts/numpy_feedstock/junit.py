@@ -9,7 +9,9 @@ _KINDS = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 def outcomes(path):
     """{test: "passed", "failed" or "skipped"}; xfail counts as skipped, as pytest writes it."""
     return {
-        f"{case.get('classname')}::{case.get('name')}": next((_KINDS[part.tag] for part in case if part.tag in _KINDS), "passed")
+        f"{case.get('classname')}::{case.get('name')}": next(
+            (_KINDS[part.tag] for part in case if part.tag in _KINDS), "passed"
+        )
         for case in ElementTree.parse(path).iter("testcase")
     }
 

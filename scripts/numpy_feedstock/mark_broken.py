@@ -50,7 +50,10 @@ def _is_text(pattern):
 # of an entry's keys: in words, and whether a value is right
 _SUBDIRS = "|".join(str(subdir) for subdir in rattler.Subdir.all())
 _FORMS = {
-    "artefact": ("subdir/name-version-build.conda", _is_text(rf"({_SUBDIRS})/[a-z0-9_.-]+-[\w.!+]+-[\w.+]+\.conda")),
+    "artefact": (
+        "subdir/name-version-build.conda",
+        _is_text(rf"({_SUBDIRS})/[a-z0-9_.-]+-[\w.!+]+-[\w.+]+\.conda"),
+    ),
     "reason": ("a text", _is_text(r"(?s).*\S.*")),
     "added": ("a date, 2026-11-25", lambda value: type(value) is datetime.date),
     "sha256": ("64 hexadecimal digits", _is_text("[0-9a-f]{64}")),
@@ -61,14 +64,34 @@ _OPTIONAL = {"sha256", "only_with"}
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "mark-broken", help="keep solvers from known broken builds in a channel", description=__doc__, epilog=EPILOG,
+        "mark-broken",
+        help="keep solvers from known broken builds in a channel",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("channel", type=Path, metavar="CHANNEL_FOLDER", help="the folder of the channel, with linux-64/ in it")
-    parser.add_argument("--list", type=Path, default=LIST, metavar="FILE", help="the list (default: broken.yaml beside this verb)")
+    parser.add_argument(
+        "channel",
+        type=Path,
+        metavar="CHANNEL_FOLDER",
+        help="the folder of the channel, with linux-64/ in it",
+    )
+    parser.add_argument(
+        "--list",
+        type=Path,
+        default=LIST,
+        metavar="FILE",
+        help="the list (default: broken.yaml beside this verb)",
+    )
     does = parser.add_mutually_exclusive_group()
-    does.add_argument("--suggest", action="store_true", help="only print lines, to be reviewed, for what the list lacks")
-    does.add_argument("--dry-run", action="store_true", help="only show what would change in the index")
+    does.add_argument(
+        "--suggest",
+        action="store_true",
+        help="only print lines, to be reviewed, for what the list lacks",
+    )
+    does.add_argument(
+        "--dry-run", action="store_true", help="only show what would change in the index"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
 
@@ -76,7 +99,10 @@ def configure_parser(subparsers):
 def execute(args):
     """Run the verb; exit code 0. UsageError for a bad list and for what is no channel."""
     if not any(args.channel.glob("*/repodata.json")):
-        raise UsageError(f"not the folder of an indexed channel: {args.channel}", expected="linux-64/repodata.json in it")
+        raise UsageError(
+            f"not the folder of an indexed channel: {args.channel}",
+            expected="linux-64/repodata.json in it",
+        )
     entries = read(args.list)
     if args.suggest:
         suggested = suggest(args.channel, {entry["artefact"] for entry in entries})
@@ -84,7 +110,11 @@ def execute(args):
         print(f"{len(suggested)} unpatched builds of numpy are not in {args.list}", file=sys.stderr)
         return 0
     # to look at a channel must not need the right to write there
-    with contextlib.nullcontext() if args.dry_run else channel.locked(args.channel, functools.partial(print, file=sys.stderr)):
+    with (
+        contextlib.nullcontext()
+        if args.dry_run
+        else channel.locked(args.channel, functools.partial(print, file=sys.stderr))
+    ):
         before = index_of(args.channel)
         wanted, known = instructions(entries, args.channel), in_force(args.channel)
         after = expected(args.channel, before, wanted, known)
@@ -105,17 +135,27 @@ def read(path):
         tree = loader.get_single_node()
         if not isinstance(tree, yaml.SequenceNode):
             # also one that lost its content: it would unmark all
-            raise UsageError(f"no list: {path}", expected="entries that begin with a dash, or [] for none")
-        entries = [(node.start_mark.line + 1, _keys(node), loader.construct_object(node, deep=True)) for node in tree.value]
+            raise UsageError(
+                f"no list: {path}", expected="entries that begin with a dash, or [] for none"
+            )
+        entries = [
+            (node.start_mark.line + 1, _keys(node), loader.construct_object(node, deep=True))
+            for node in tree.value
+        ]
     except OSError as error:
         raise UsageError(f"the list cannot be read: {path}", found=error.strerror) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"the list is not YAML: {path}", found=" ".join(str(error).split())) from None
+        raise UsageError(
+            f"the list is not YAML: {path}", found=" ".join(str(error).split())
+        ) from None
     seen = {}
     for line, keys, entry in entries:
         _check(entry, keys, f"{path} line {line}")
         if entry["artefact"] in seen:
-            raise UsageError(f"{path} line {line}: listed twice: {entry['artefact']}", found=f"first on line {seen[entry['artefact']]}")
+            raise UsageError(
+                f"{path} line {line}: listed twice: {entry['artefact']}",
+                found=f"first on line {seen[entry['artefact']]}",
+            )
         seen[entry["artefact"]] = line
     return [entry for _, _, entry in entries]
 
@@ -132,13 +172,26 @@ def _check(entry, keys, where):
         if key not in _FORMS:
             raise UsageError(f"{where}: unknown key: {key}", known=", ".join(_FORMS))
         if keys.count(key) > 1:
-            raise UsageError(f"{where}: the key {key} is there twice", remedy="begin each entry with a dash")
+            raise UsageError(
+                f"{where}: the key {key} is there twice", remedy="begin each entry with a dash"
+            )
     for key, (form, good) in _FORMS.items():
         if key not in entry and key in _OPTIONAL:
             continue
         if not good(entry.get(key)):
-            remedy = {"remedy": "name each build; feedstock mark-broken CHANNEL_FOLDER --suggest prints them"} if key == "artefact" else {}
-            raise UsageError(f"{where}: {key} is {'wrong' if key in entry else 'missing'}", expected=form, found=entry.get(key), **remedy)
+            remedy = (
+                {
+                    "remedy": "name each build; feedstock mark-broken CHANNEL_FOLDER --suggest prints them"
+                }
+                if key == "artefact"
+                else {}
+            )
+            raise UsageError(
+                f"{where}: {key} is {'wrong' if key in entry else 'missing'}",
+                expected=form,
+                found=entry.get(key),
+                **remedy,
+            )
 
 
 def instructions(entries, folder):
@@ -153,12 +206,16 @@ def instructions(entries, folder):
             continue
         if "sha256" in entry and artefact.sha256(path) != entry["sha256"]:
             raise UsageError(
-                f"another file than the list means: {path}", expected=f"sha256 {entry['sha256']}", found=artefact.sha256(path),
+                f"another file than the list means: {path}",
+                expected=f"sha256 {entry['sha256']}",
+                found=artefact.sha256(path),
                 remedy="correct the list, or name a list of your own with --list",
             )
         depends, constrains = _requirements(path)
         if "only_with" in entry:
-            change = {"constrains": [*constrains, f"{entry['only_with']} <0a0"]}  # no version is that old
+            change = {
+                "constrains": [*constrains, f"{entry['only_with']} <0a0"]
+            }  # no version is that old
         else:
             change = {"depends": [*depends, UNSATISFIABLE]}
         found.setdefault(path.parent.name, {}).setdefault("packages.conda", {})[path.name] = change
@@ -190,7 +247,10 @@ def in_force(folder):
     if not package.exists():
         return {}
     with _unpacked(package) as content:
-        found = {path.parent.name: json.loads(path.read_text()) for path in content.glob("*/patch_instructions.json")}
+        found = {
+            path.parent.name: json.loads(path.read_text())
+            for path in content.glob("*/patch_instructions.json")
+        }
     return {subdir: lines for subdir, lines in found.items() if lines}
 
 
@@ -204,7 +264,14 @@ def add_patch(folder, wanted):
             written.parent.mkdir()
             written.write_text(json.dumps(wanted.get(path.parent.name, {}), indent=1))
         package = assemble_package(
-            name, version, "noarch", build, made, files_dir=content, noarch="generic", detect_prefix=False,
+            name,
+            version,
+            "noarch",
+            build,
+            made,
+            files_dir=content,
+            noarch="generic",
+            detect_prefix=False,
             summary="Changes to this channel's index, which its indexer applies; nothing to install.",
         )
         channel.copy(package.path, folder / "noarch" / channel.PATCH_PACKAGE, os.replace)
@@ -224,16 +291,27 @@ def index_of(folder):
 def expected(folder, before, wanted, known):
     """The index after these instructions, where ``known`` were in force before."""
     after = dict(before)
-    touched = {f"{subdir}/{name}" for each in (wanted, known) for subdir in each for name in each[subdir].get("packages.conda", {})}
+    touched = {
+        f"{subdir}/{name}"
+        for each in (wanted, known)
+        for subdir in each
+        for name in each[subdir].get("packages.conda", {})
+    }
     for name in sorted(touched & before.keys()):
         if not (folder / name).is_file():
             continue
         depends, constrains = _requirements(folder / name)
         subdir, filename = name.split("/")
-        change = {"depends": depends, "constrains": constrains, **wanted.get(subdir, {}).get("packages.conda", {}).get(filename, {})}
+        change = {
+            "depends": depends,
+            "constrains": constrains,
+            **wanted.get(subdir, {}).get("packages.conda", {}).get(filename, {}),
+        }
         entry = {**before[name], **change}
         # the indexer leaves out what is empty
-        after[name] = {key: value for key, value in entry.items() if value != [] or key in before[name]}
+        after[name] = {
+            key: value for key, value in entry.items() if value != [] or key in before[name]
+        }
     return after
 
 
@@ -243,7 +321,11 @@ def check_applied(index, wanted):
         for name, change in lines["packages.conda"].items():
             found = index.get(f"{subdir}/{name}", {})
             if any(found.get(field) != value for field, value in change.items()):
-                raise FeedstockError(f"the indexer did not apply the patch to {subdir}/{name}", expected=change, found=found)
+                raise FeedstockError(
+                    f"the indexer did not apply the patch to {subdir}/{name}",
+                    expected=change,
+                    found=found,
+                )
 
 
 def suggest(folder, listed):
@@ -260,7 +342,9 @@ def suggest(folder, listed):
                 continue
         entry = {"artefact": f"{path.parent.name}/{path.name}", "sha256": artefact.sha256(path)}
         # built for whatever BLAS the environment has: the others are not at fault
-        if not any(re.match(r"mkl\b|(libblas|blas) .*mkl", spec) for spec in _requirements(path)[0]):
+        if not any(
+            re.match(r"mkl\b|(libblas|blas) .*mkl", spec) for spec in _requirements(path)[0]
+        ):
             entry["only_with"] = "mkl"
         entry["reason"] = "the import hangs inside dlopen with MKL (numpy#31284)"
         entry["added"] = str(datetime.datetime.now(datetime.UTC).date())
@@ -278,18 +362,34 @@ def report(args, entries, before, after):
     """What differs between the two states of the index, as JSON or as lines."""
     reasons = {entry["artefact"]: entry["reason"] for entry in entries}
     names = sorted(before.keys() | after.keys())
-    changed = {name: changes for name in names if (changes := difference(before.get(name, {}), after.get(name, {})))}
+    changed = {
+        name: changes
+        for name in names
+        if (changes := difference(before.get(name, {}), after.get(name, {})))
+    }
     marked = [name for name in reasons if (args.channel / name).is_file()]
     absent = [name for name in reasons if name not in marked]
     if args.json:
-        print(json.dumps({"dry_run": args.dry_run, "changed": changed, "marked": marked, "not_in_channel": absent}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "dry_run": args.dry_run,
+                    "changed": changed,
+                    "marked": marked,
+                    "not_in_channel": absent,
+                },
+                indent=1,
+            )
+        )
         return
     for name, changes in changed.items():
         print(f"{name}: {reasons.get(name, 'not listed, so as the package itself says')}")
         for field, lines in changes.items():
             print("\n".join(f"  {field:10} {line}" for line in lines))
     done = f"{len(changed)} of {len(after)} entries of the index {'would change' if args.dry_run else 'changed'}"
-    print(f"{done if changed else 'nothing to do'}; of the {len(reasons)} builds in {args.list.name} the channel holds {len(marked)}")
+    print(
+        f"{done if changed else 'nothing to do'}; of the {len(reasons)} builds in {args.list.name} the channel holds {len(marked)}"
+    )
     for name in absent:
         print(f"  not in the channel: {name}")
 
@@ -298,7 +398,12 @@ def difference(before, after):
     """{field: what an entry of the index lost ("- ...") and gained ("+ ...")}, of what solvers and installers go by."""
     changes = {}
     for field in ("depends", "constrains", "track_features", "sha256"):
-        old, new = (value if isinstance(value, list) else [value] for value in (before.get(field, []), after.get(field, [])))
-        if lines := [f"- {each}" for each in old if each not in new] + [f"+ {each}" for each in new if each not in old]:
+        old, new = (
+            value if isinstance(value, list) else [value]
+            for value in (before.get(field, []), after.get(field, []))
+        )
+        if lines := [f"- {each}" for each in old if each not in new] + [
+            f"+ {each}" for each in new if each not in old
+        ]:
             changes[field] = lines
     return changes

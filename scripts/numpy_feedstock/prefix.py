@@ -34,8 +34,11 @@ def solve(channels, specs, virtual_packages=None, **options):
         virtual_packages = [package.into_generic() for package in rattler.VirtualPackage.detect()]
     return asyncio.run(
         rattler.solve(
-            sources=channels, specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
-            platforms=[str(rattler.Subdir.current()), "noarch"], virtual_packages=virtual_packages, **options,
+            sources=channels,
+            specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
+            platforms=[str(rattler.Subdir.current()), "noarch"],
+            virtual_packages=virtual_packages,
+            **options,
         )
     )
 
@@ -45,13 +48,20 @@ def sources(artefact_path):
     urls = artefact.read_record(artefact_path).channels
     for url in urls:
         if not channel.reachable(url):
-            raise UsageError(f"the channel that {artefact_path.name} was built from does not answer: {url}", remedy="build it again")
+            raise UsageError(
+                f"the channel that {artefact_path.name} was built from does not answer: {url}",
+                remedy="build it again",
+            )
     return [channel.url(artefact_path.parents[1]), *urls]
 
 
 def install(channels, specs, prefix):
     """Solve and install into a new prefix; its Path."""
-    asyncio.run(rattler.install(solve(channels, specs), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
+    asyncio.run(
+        rattler.install(
+            solve(channels, specs), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False
+        )
+    )
     return Path(prefix)
 
 
@@ -63,8 +73,12 @@ def assemble(package, channels, more, folder, say=print):
     """
     needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
     # on this machine's glibc: what would not resolve on the root's is what the root brings
-    records = [each for each in solve(channels, [*needs, *more]) if each.name.normalized not in _OF_A_ROOT]
-    asyncio.run(rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False))
+    records = [
+        each for each in solve(channels, [*needs, *more]) if each.name.normalized not in _OF_A_ROOT
+    ]
+    asyncio.run(
+        rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False)
+    )
     extract(package, folder)
 
 
@@ -74,7 +88,9 @@ def activated(prefix):
     scripts = sorted(Path(prefix, "etc/conda/activate.d").glob("*.sh"))
     command = " && ".join([*(f". {script}" for script in scripts), "env -0"])
     before = {**clean, "CONDA_PREFIX": str(prefix), "PATH": f"{prefix}/bin:{clean['PATH']}"}
-    shown = subprocess.run(["bash", "-c", command], env=before, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["bash", "-c", command], env=before, capture_output=True, text=True, check=True
+    ).stdout
     return dict(line.split("=", 1) for line in shown.split("\0") if "=" in line)
 
 
@@ -89,7 +105,9 @@ def undo_patch(prefix):
     init.write_bytes(text)
     # so that the patch's paths are taken from here
     no_repository = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
-    subprocess.run(["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository)
+    subprocess.run(
+        ["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository
+    )
     shutil.rmtree(init.parent / "__pycache__", ignore_errors=True)
     if gate(init.read_text()) != "ungated":
         raise FeedstockError(f"the patch could not be undone: {init}")

@@ -5,7 +5,10 @@ import sys
 import time
 
 # what ninja and pytest say of how far they are
-_FAR = ((re.compile(r"^\s*\[(\d+)/(\d+)\]"), "compiling {} of {}"), (re.compile(r"\[\s*(\d+)%\]$"), "{}%"))
+_FAR = (
+    (re.compile(r"^\s*\[(\d+)/(\d+)\]"), "compiling {} of {}"),
+    (re.compile(r"\[\s*(\d+)%\]$"), "{}%"),
+)
 _QUIET_SECONDS = 30  # between two lines that are not on a terminal
 
 

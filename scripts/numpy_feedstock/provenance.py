@@ -47,7 +47,11 @@ def statement(path, record, objections):
         recipe = Path(folder, "info/recipe")
         rendered = _yaml(recipe / "rendered_recipe.yaml")
         materials = [*_sources(rendered), *_files(recipe), *_packages(record)]
-        parameters = {"package": index["name"], "version": index["version"], "variant": _yaml(recipe / "variant_config.yaml")}
+        parameters = {
+            "package": index["name"],
+            "version": index["version"],
+            "variant": _yaml(recipe / "variant_config.yaml"),
+        }
     tests = {"objections": objections}
     if record:
         tests |= {"tests": record.tests, "numpy_tests": record.numpy_tests, "label": record.label}
@@ -59,11 +63,16 @@ def statement(path, record, objections):
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": parameters,
-                "internalParameters": {"channels": record.channels, "commit": record.commit} if record else {},
+                "internalParameters": {"channels": record.channels, "commit": record.commit}
+                if record
+                else {},
                 "resolvedDependencies": materials,
             },
             "runDetails": {
-                "builder": {"id": "feedstock build", "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")}},
+                "builder": {
+                    "id": "feedstock build",
+                    "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")},
+                },
                 "byproducts": [{"name": "tests", "annotations": tests}],
             },
         },
@@ -85,7 +94,10 @@ def _files(recipe):
     """The patch, the script and whatever else a person wrote."""
     for file in sorted(recipe.rglob("*")) if recipe.is_dir() else ():
         if file.is_file() and file.name != "rendered_recipe.yaml":
-            yield {"name": f"info/recipe/{file.relative_to(recipe)}", "digest": {"sha256": artefact.sha256(file)}}
+            yield {
+                "name": f"info/recipe/{file.relative_to(recipe)}",
+                "digest": {"sha256": artefact.sha256(file)},
+            }
 
 
 def _packages(record):
@@ -116,7 +128,9 @@ def check(data, keys, path_name, sha256):
             return f"signed, but as {envelope.payload_type}"
     except VerificationError:
         return "not signed by a key that is trusted"
-    except Exception as error:  # anybody's bytes: whatever they do to the parsers, they are no provenance
+    except (
+        Exception
+    ) as error:  # anybody's bytes: whatever they do to the parsers, they are no provenance
         return f"no provenance: {error}"
     if (subject["name"], subject["digest"].get("sha256")) != (path_name, sha256):
         return f"of another file: {subject['name']} sha256 {subject['digest'].get('sha256')}"
@@ -126,7 +140,9 @@ def check(data, keys, path_name, sha256):
 def key_path():
     """Where the signing key is: what FEEDSTOCK_SIGNING_KEY says, else in the user's configuration."""
     configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Path(os.environ.get(KEY_VARIABLE) or configuration / "numpy-feedstock" / "signing-key.pem")
+    return Path(
+        os.environ.get(KEY_VARIABLE) or configuration / "numpy-feedstock" / "signing-key.pem"
+    )
 
 
 def signing_key(report):
@@ -139,7 +155,11 @@ def signing_key(report):
         private = serialization.load_pem_private_key(path.read_bytes(), None)
         return CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"no signing key: {path}", expected="a PEM file with a private key without a passphrase", found=error) from None
+        raise UsageError(
+            f"no signing key: {path}",
+            expected="a PEM file with a private key without a passphrase",
+            found=error,
+        ) from None
 
 
 def _make_key(path):
@@ -152,13 +172,18 @@ def _make_key(path):
             stream.flush()
             os.link(stream.name, path)
         public = serialization.load_pem_private_key(made.private_bytes, None).public_key()
-        encoding, subject = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        encoding, subject = (
+            serialization.Encoding.PEM,
+            serialization.PublicFormat.SubjectPublicKeyInfo,
+        )
         Path(f"{path}.pub").write_bytes(public.public_bytes(encoding, subject))
     except FileExistsError:
         pass
     except OSError as error:
         remedy = f"name a key with {KEY_VARIABLE}"
-        raise UsageError(f"a signing key cannot be made: {path}", found=error.strerror, remedy=remedy) from None
+        raise UsageError(
+            f"a signing key cannot be made: {path}", found=error.strerror, remedy=remedy
+        ) from None
 
 
 def public_key(path):

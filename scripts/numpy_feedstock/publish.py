@@ -44,17 +44,48 @@ OURS = re.compile(r"numpy-[^-]+-(mkl|openblas)_py\d+h[0-9a-f]{7}_1\d\d\.conda")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "publish", help="put packages into a channel", description=__doc__, epilog=EPILOG,
+        "publish",
+        help="put packages into a channel",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("artefacts", nargs="*", type=Path, metavar="ARTEFACT", help="a .conda file (default: every one in output/)")
-    parser.add_argument("--to", default=str(paths.ROOT / "channel"), metavar="TARGET", help="a folder or a URL (default: folder channel)")
-    parser.add_argument("--allow-untested", action="store_true", help=(
-        "publish also what has no record of green tests, or what verify finds fault with; the provenance says so"))
-    parser.add_argument("--check", action="store_true", help="publish nothing: hold the target's packages against their provenance")
-    parser.add_argument("--trust", action="append", type=Path, default=[], metavar="FILE", help=(
-        "public key that --check accepts, repeatable (default: the own one)"))
-    parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
+    parser.add_argument(
+        "artefacts",
+        nargs="*",
+        type=Path,
+        metavar="ARTEFACT",
+        help="a .conda file (default: every one in output/)",
+    )
+    parser.add_argument(
+        "--to",
+        default=str(paths.ROOT / "channel"),
+        metavar="TARGET",
+        help="a folder or a URL (default: folder channel)",
+    )
+    parser.add_argument(
+        "--allow-untested",
+        action="store_true",
+        help=(
+            "publish also what has no record of green tests, or what verify finds fault with; the provenance says so"
+        ),
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="publish nothing: hold the target's packages against their provenance",
+    )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help=("public key that --check accepts, repeatable (default: the own one)"),
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would happen, change nothing"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
 
@@ -68,7 +99,9 @@ def execute(args):
             rows = check(target, {path.name for path in args.artefacts}, args.trust)
             show(rows, target, args.json)
             return 1 if any(row["fault"] for row in rows) else 0
-        candidates = examine_all(args.artefacts or artefact.in_output(), args.allow_untested, progress)
+        candidates = examine_all(
+            args.artefacts or artefact.in_output(), args.allow_untested, progress
+        )
         if args.dry_run:
             rows = plan(target, candidates)
         else:
@@ -101,7 +134,11 @@ def examine_all(artefacts, allow_untested, progress):
             unfit.append(str(error))
     if unfit:
         raise UsageError("\n".join([*unfit, "nothing was published"]))
-    refused = [f"refused: {each.path.name}: {objection}" for each in candidates for objection in each.objections]
+    refused = [
+        f"refused: {each.path.name}: {objection}"
+        for each in candidates
+        for objection in each.objections
+    ]
     if refused and not allow_untested:
         remedy = "build it again, or --allow-untested, which the provenance will tell"
         raise FeedstockError("\n".join([*refused, "nothing was published"]), remedy=remedy)
@@ -115,8 +152,14 @@ def examine(path, say):
         check_place(path, package.index)
         found = findings(path, package, say)
     record = artefact.read_record(path)
-    objections = [] if record and record.passed else [f"red tests: {', '.join(record.red)}" if record else "no record of its tests"]
-    objections += [f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in found]
+    objections = (
+        []
+        if record and record.passed
+        else [f"red tests: {', '.join(record.red)}" if record else "no record of its tests"]
+    )
+    objections += [
+        f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in found
+    ]
     return Candidate(path, package.index["subdir"], artefact.sha256(path), record, objections)
 
 
@@ -124,10 +167,16 @@ def check_place(path, index):
     """Raise UsageError unless the file's name and folder are those of its package."""
     expected = f"{index['name']}-{index['version']}-{index['build']}.conda"
     if path.name != expected:
-        raise UsageError(f"the file is not named as the package: {path}", expected=expected, found=path.name)
+        raise UsageError(
+            f"the file is not named as the package: {path}", expected=expected, found=path.name
+        )
     subdir, others = index["subdir"], {*variant.PLATFORMS, "noarch"} - {index["subdir"]}
     if subdir not in variant.PLATFORMS or path.absolute().parent.name in others:
-        raise UsageError(f"wrong subdir: {path}", expected=f"one of {', '.join(variant.PLATFORMS)}, in its own folder", found=subdir)
+        raise UsageError(
+            f"wrong subdir: {path}",
+            expected=f"one of {', '.join(variant.PLATFORMS)}, in its own folder",
+            found=subdir,
+        )
 
 
 def plan(target, candidates):
@@ -136,12 +185,22 @@ def plan(target, candidates):
     for each in candidates:
         found = target.find(each.subdir, each.path.name)
         if found not in (None, each.sha256):
-            taken.append(f"{each.path.name}: there are other bytes of this name\n  ours:   sha256 {each.sha256}\n  theirs: sha256 {found}")
-        signed = target.keeps_files and target.read(each.subdir, provenance.name(each.path.name)) is not None
-        rows.append({
-            "artefact": each.path.name, "subdir": each.subdir, "sha256": each.sha256,
-            "state": "there" if found else "new", "provenance": "there" if signed else "new",
-        })
+            taken.append(
+                f"{each.path.name}: there are other bytes of this name\n  ours:   sha256 {each.sha256}\n  theirs: sha256 {found}"
+            )
+        signed = (
+            target.keeps_files
+            and target.read(each.subdir, provenance.name(each.path.name)) is not None
+        )
+        rows.append(
+            {
+                "artefact": each.path.name,
+                "subdir": each.subdir,
+                "sha256": each.sha256,
+                "state": "there" if found else "new",
+                "provenance": "there" if signed else "new",
+            }
+        )
     if taken:
         remedy = "a channel's files are never replaced: raise build_number in the recipe"
         raise Taken("\n".join([*taken, "nothing was published"]), remedy=remedy)
@@ -159,10 +218,16 @@ def publish(target, candidates, key, progress):
         target.put(each.path, each.subdir, each.path.name)
         found = target.find(each.subdir, each.path.name)
         if found != each.sha256:
-            raise FeedstockError(f"{target.url} has other bytes than were put: {each.path.name}", expected=each.sha256, found=found)
+            raise FeedstockError(
+                f"{target.url} has other bytes than were put: {each.path.name}",
+                expected=each.sha256,
+                found=found,
+            )
         row["state"] = "put"
     # the provenance comes last: where it is missing, an earlier publication did not get that far
-    unfinished = [pair for pair in zip(candidates, rows, strict=True) if pair[1]["provenance"] == "new"]
+    unfinished = [
+        pair for pair in zip(candidates, rows, strict=True) if pair[1]["provenance"] == "new"
+    ]
     if unfinished:
         progress.step("indexing")
         target.index()
@@ -173,7 +238,9 @@ def publish(target, candidates, key, progress):
 
 def attest(target, candidate, key):
     """Sign an artefact's provenance and put it beside the package, or, where a target keeps no other files, beside ours."""
-    signed = provenance.sign(provenance.statement(candidate.path, candidate.record, candidate.objections), key)
+    signed = provenance.sign(
+        provenance.statement(candidate.path, candidate.record, candidate.objections), key
+    )
     name = provenance.name(candidate.path.name)
     if not target.keeps_files:
         candidate.path.with_name(name).write_bytes(signed)
@@ -187,12 +254,19 @@ def attest(target, candidate, key):
 def check(target, names, trusted):
     """A row for each of our packages in the target's index: its fault, or ""."""
     if not target.keeps_files:
-        raise UsageError(f"no provenance is kept in {target.url}", remedy="check the folder that it was published from")
-    keys = [provenance.public_key(path) for path in trusted or [Path(f"{provenance.key_path()}.pub")]]
+        raise UsageError(
+            f"no provenance is kept in {target.url}",
+            remedy="check the folder that it was published from",
+        )
+    keys = [
+        provenance.public_key(path) for path in trusted or [Path(f"{provenance.key_path()}.pub")]
+    ]
     rows = []
     for subdir in variant.PLATFORMS:
         index = json.loads(target.read(subdir, "repodata.json") or "{}").get("packages.conda", {})
-        for name in sorted(name for name in index if (name in names if names else OURS.fullmatch(name))):
+        for name in sorted(
+            name for name in index if (name in names if names else OURS.fullmatch(name))
+        ):
             found = target.find(subdir, name)
             signed = target.read(subdir, provenance.name(name))
             if found is None:
@@ -203,9 +277,14 @@ def check(target, names, trusted):
                 fault = provenance.check(signed, keys, name, found) if signed else "no provenance"
             rows.append({"artefact": name, "subdir": subdir, "sha256": found or "", "fault": fault})
     missing = names - {row["artefact"] for row in rows}
-    rows += [{"artefact": name, "subdir": "", "sha256": "", "fault": "not in the index"} for name in sorted(missing)]
+    rows += [
+        {"artefact": name, "subdir": "", "sha256": "", "fault": "not in the index"}
+        for name in sorted(missing)
+    ]
     if not rows:
-        raise UsageError(f"no packages of ours in {target.url}", remedy="name another target with --to")
+        raise UsageError(
+            f"no packages of ours in {target.url}", remedy="name another target with --to"
+        )
     return rows
 
 

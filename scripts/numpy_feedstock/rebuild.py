@@ -8,7 +8,20 @@ from rattler.exceptions import SolverError
 from rattler.package_streaming import extract
 from rattler_build import RattlerBuildError
 
-from . import artefact, bootstrap, builder, canonical, channel, child, compiler_cache, paths, prefix, sdist, variant, workspace
+from . import (
+    artefact,
+    bootstrap,
+    builder,
+    canonical,
+    channel,
+    child,
+    compiler_cache,
+    paths,
+    prefix,
+    sdist,
+    variant,
+    workspace,
+)
 from .errors import FeedstockError, UsageError
 
 
@@ -27,16 +40,31 @@ def rebuild(path, package, asked, progress):
     shutil.rmtree(work, ignore_errors=True)
     recipe = work / "recipe"
     if (found := package.index["subdir"]) != channel.this_platform():
-        raise UsageError(f"{path.name} cannot be rebuilt on this machine", expected=channel.this_platform(), found=found)
+        raise UsageError(
+            f"{path.name} cannot be rebuilt on this machine",
+            expected=channel.this_platform(),
+            found=found,
+        )
     for name in ("recipe.yaml", "variant_config.yaml", "rendered_recipe.yaml"):
         if f"info/recipe/{name}" not in package.files:
-            raise UsageError(f"{path.name} cannot be rebuilt: nothing in it says how", expected=f"info/recipe/{name}", found="no such file")
-    shutil.copytree(package.folder / "info/recipe", recipe, ignore=shutil.ignore_patterns("rendered_recipe.yaml"))
+            raise UsageError(
+                f"{path.name} cannot be rebuilt: nothing in it says how",
+                expected=f"info/recipe/{name}",
+                found="no such file",
+            )
+    shutil.copytree(
+        package.folder / "info/recipe",
+        recipe,
+        ignore=shutil.ignore_patterns("rendered_recipe.yaml"),
+    )
     try:
         wanted = variant.describe(variant.recorded(recipe))
         dependencies = yaml.safe_load(package.text(canonical.RENDERED))["finalized_dependencies"]
     except (RattlerBuildError, yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"{path.name} cannot be rebuilt: its info/recipe is not one of this feedstock", found=repr(error)) from None
+        raise UsageError(
+            f"{path.name} cannot be rebuilt: its info/recipe is not one of this feedstock",
+            found=repr(error),
+        ) from None
     channels = _channels(path, asked, wanted.python, progress.step)
     _check_dependencies(path, dependencies, channels)
 
@@ -44,7 +72,9 @@ def rebuild(path, package, asked, progress):
     log = workspace.new_log(wanted.filename, "rebuild")
     progress.step(f"rebuilding; log: {log}")
     seconds = package.index.get("timestamp", 0) // 1000
-    rebuilt, _ = child.run(builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working)
+    rebuilt, _ = child.run(
+        builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working
+    )
     if artefact.sha256(rebuilt) == artefact.sha256(path):
         return []
     progress.step(f"not the same; to look at: {rebuilt}")
@@ -71,12 +101,24 @@ def _check_dependencies(path, dependencies, channels):
         try:
             solved = prefix.solve(channels, specs)
         except SolverError as error:
-            raise FeedstockError(f"{path.name} cannot be rebuilt from {', '.join(channels)}", found=error) from None
+            raise FeedstockError(
+                f"{path.name} cannot be rebuilt from {', '.join(channels)}", found=error
+            ) from None
         # of a channel in a folder no build strings are told
         without = {name for name, each in told.items() if "build" not in each}
-        recorded = {name: _version(each["version"], each.get("build", ""), name in without) for name, each in told.items()}
-        found = {each.name.normalized: _version(each.version, each.build, each.name.normalized in without) for each in solved}
-        differ = [name for name in sorted(recorded | found) if recorded.get(name) != found.get(name)]
+        recorded = {
+            name: _version(each["version"], each.get("build", ""), name in without)
+            for name, each in told.items()
+        }
+        found = {
+            each.name.normalized: _version(
+                each.version, each.build, each.name.normalized in without
+            )
+            for each in solved
+        }
+        differ = [
+            name for name in sorted(recorded | found) if recorded.get(name) != found.get(name)
+        ]
         if differ:
             raise FeedstockError(
                 f"{path.name} cannot be rebuilt: it was built with others than {', '.join(channels)} resolves to",
@@ -100,11 +142,19 @@ def compare(shipped, rebuilt):
             continue
         same = False
         if found is None or allowed is None:
-            yield name, "there" if found else "missing", "there, as rebuilt" if allowed else "missing, as rebuilt"
+            yield (
+                name,
+                "there" if found else "missing",
+                "there, as rebuilt" if allowed else "missing, as rebuilt",
+            )
         elif found.kind != allowed.kind:
             yield name, found.kind, f"{allowed.kind}, as rebuilt"
         else:
             start = len(os.path.commonprefix([found.data, allowed.data]))
-            yield name, f"{len(found.data)} bytes, other ones from byte {start} on", f"{len(allowed.data)} bytes, as rebuilt"
+            yield (
+                name,
+                f"{len(found.data)} bytes, other ones from byte {start} on",
+                f"{len(allowed.data)} bytes, as rebuilt",
+            )
     if same:
         yield "", "the same members, packed otherwise", "the same bytes, as rebuilt"

@@ -20,8 +20,14 @@ async def examine(command, *args, environment):
     Raises UsageError when the repro says that it was used wrongly.
     """
     process = await asyncio.create_subprocess_exec(
-        *command, "--json", *map(str, args), env=environment, start_new_session=True,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        *command,
+        "--json",
+        *map(str, args),
+        env=environment,
+        start_new_session=True,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         output, errors = await process.communicate()
@@ -32,13 +38,19 @@ async def examine(command, *args, environment):
     if process.returncode == 2:
         raise UsageError(errors.decode().strip())
     if process.returncode not in (0, 1):
-        raise FeedstockError(f"the repro ended with {process.returncode}", found=errors.decode().strip()[-2000:])
+        raise FeedstockError(
+            f"the repro ended with {process.returncode}", found=errors.decode().strip()[-2000:]
+        )
     return json.loads(output)
 
 
 def hangs(report, late):
     """(hangs, trials) of imports inside dlopen; ``late``: those whose main thread came last, or the others."""
-    found = [each for each in report["findings"] if each["check"] == "hang" and ("late" in each["setting"]) == late]
+    found = [
+        each
+        for each in report["findings"]
+        if each["check"] == "hang" and ("late" in each["setting"]) == late
+    ]
     for each in found:
         if each["facts"].get("crashes", True):
             raise FeedstockError(f"no trial, {each['setting']}: {each['text']}")

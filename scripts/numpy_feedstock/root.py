@@ -57,7 +57,17 @@ def command(folder, argv, stage="", mode="ro"):
     stage : Path of a folder that is seen there, and can be written to, as /mnt
     mode : "ro" or "rw": whether the root itself can be written to
     """
-    return [*_isolated(), "sh", "-c", _ENTER, "sh", os.path.abspath(folder), stage and os.path.abspath(stage), mode, *argv]
+    return [
+        *_isolated(),
+        "sh",
+        "-c",
+        _ENTER,
+        "sh",
+        os.path.abspath(folder),
+        stage and os.path.abspath(stage),
+        mode,
+        *argv,
+    ]
 
 
 def environment(more):
@@ -72,19 +82,35 @@ def run(folder, argv, stage="", env=None, timeout=None):
     timeout : seconds; subprocess.TimeoutExpired after them, when everything in there has ended
     """
     return subprocess.run(
-        command(folder, argv, stage), env=environment(env or {}), timeout=timeout,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        command(folder, argv, stage),
+        env=environment(env or {}),
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
 
 
 def glibc(folder):
     """The root's glibc, "2.31"; UsageError when it is no root of a Linux with glibc."""
-    asked = run(folder, ["/bin/sh", "-c", "getconf GNU_LIBC_VERSION || true"]) if folder.is_dir() else None
+    asked = (
+        run(folder, ["/bin/sh", "-c", "getconf GNU_LIBC_VERSION || true"])
+        if folder.is_dir()
+        else None
+    )
     if asked is None or asked.returncode:
         found = asked.stderr.strip() if asked else "no such directory"
-        raise UsageError(f"not the root directory of a Linux system: {folder}", found=found, remedy="feedstock floor --help has an example")
+        raise UsageError(
+            f"not the root directory of a Linux system: {folder}",
+            found=found,
+            remedy="feedstock floor --help has an example",
+        )
     if not asked.stdout.startswith("glibc "):
-        raise UsageError(f"no glibc in {folder}", found=asked.stderr.strip() or asked.stdout.strip() or "getconf names no version")
+        raise UsageError(
+            f"no glibc in {folder}",
+            found=asked.stderr.strip() or asked.stdout.strip() or "getconf names no version",
+        )
     return asked.stdout.split()[1]
 
 
@@ -92,7 +118,10 @@ def interpreter(folder, python):
     """Path, in the root, of its Python of a minor version; UsageError when it has none."""
     found = run(folder, ["/bin/sh", "-c", f"command -v python{python}"]).stdout.strip()
     if not found:
-        raise UsageError(f"no python{python} in {folder}", remedy=f"install python{python} with its headers there, or name another --root")
+        raise UsageError(
+            f"no python{python} in {folder}",
+            remedy=f"install python{python} with its headers there, or name another --root",
+        )
     return found
 
 
@@ -100,7 +129,11 @@ def made(python):
     """Where the root with a minor version of Python is kept, and whether it is there and up to date."""
     if python not in SOURCES:
         known = ", ".join(f"{minor} ({suite})" for minor, suite in SOURCES.items())
-        raise UsageError(f"no Debian has the source of python{python} for a root", known=known, remedy="name a root directory with --root")
+        raise UsageError(
+            f"no Debian has the source of python{python} for a root",
+            known=known,
+            remedy="name a root directory with --root",
+        )
     folder = paths.BUILD / f"root-{python}"
     marker = folder / MARKER
     return folder, marker.exists() and json.loads(marker.read_text()) == _made_from(python)
@@ -128,7 +161,9 @@ def ensure(python, progress):
         progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
         child.run(_debootstrap, partial / "root", _mirror(), log=log, on_line=progress.working)
         progress.step(f"building CPython {python} in it (once, about 3 minutes)")
-        child.run(_build_python, partial / "root", python, _mirror(), log=log, on_line=progress.working)
+        child.run(
+            _build_python, partial / "root", python, _mirror(), log=log, on_line=progress.working
+        )
         (partial / "root" / MARKER).write_text(json.dumps(_made_from(python), indent=1))
         (partial / "root").rename(folder)
         shutil.rmtree(partial)
@@ -138,16 +173,32 @@ def ensure(python, progress):
 def check_can_make():
     """UsageError names what this machine lacks to make a root."""
     if os.geteuid() or "--map-root-user" in _isolated():
-        raise UsageError("making a root needs root", remedy="run it as root, or name a root directory with --root")
+        raise UsageError(
+            "making a root needs root",
+            remedy="run it as root, or name a root directory with --root",
+        )
     if not shutil.which("apt-get"):
-        raise UsageError("a root is made from Debian's packages, and apt-get is not here", remedy="name a root directory with --root")
+        raise UsageError(
+            "a root is made from Debian's packages, and apt-get is not here",
+            remedy="name a root directory with --root",
+        )
 
 
 @functools.cache
 def _isolated():
     """The start of a command that gets mounts and process numbers of its own; killed, it takes all with it."""
     for mapping in ([], ["--map-root-user"]):
-        start = ["setpriv", "--pdeathsig", "KILL", "unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child"]
+        start = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            *mapping,
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]
         try:
             found = subprocess.run([*start, "true"], check=True, capture_output=True, text=True)
             return start
@@ -155,17 +206,29 @@ def _isolated():
             found = error.stderr.strip()
         except OSError as error:
             found = str(error)
-    raise UsageError("entering a root needs root or user namespaces", found=found, remedy="run it as root, or allow user namespaces")
+    raise UsageError(
+        "entering a root needs root or user namespaces",
+        found=found,
+        remedy="run it as root, or allow user namespaces",
+    )
 
 
 def _made_from(python):
-    return {"suite": SUITE, "packages": list(PACKAGES), "source": SOURCES[python], "python": BUILD_PYTHON}
+    return {
+        "suite": SUITE,
+        "packages": list(PACKAGES),
+        "source": SOURCES[python],
+        "python": BUILD_PYTHON,
+    }
 
 
 def _mirror():
     archive = apt.mirror(SUITE)
     if archive is None:
-        raise UsageError(f"no archive that apt is configured for answers with Debian's {SUITE}", remedy="name a root directory with --root")
+        raise UsageError(
+            f"no archive that apt is configured for answers with Debian's {SUITE}",
+            remedy="name a root directory with --root",
+        )
     return archive
 
 
@@ -176,8 +239,16 @@ def _debootstrap(folder, mirror, say):
         unpacked = folder.parent / "debootstrap"
         download = "download of debootstrap (apt-get update first, or apt-get install debootstrap)"
         _call(download, ["apt-get", "download", "debootstrap"], say, cwd=folder.parent)
-        _call("unpacking debootstrap", ["dpkg", "-x", *folder.parent.glob("debootstrap_*.deb"), unpacked], say)
-        program = ["env", f"DEBOOTSTRAP_DIR={unpacked}/usr/share/debootstrap", unpacked / "usr/sbin/debootstrap"]
+        _call(
+            "unpacking debootstrap",
+            ["dpkg", "-x", *folder.parent.glob("debootstrap_*.deb"), unpacked],
+            say,
+        )
+        program = [
+            "env",
+            f"DEBOOTSTRAP_DIR={unpacked}/usr/share/debootstrap",
+            unpacked / "usr/sbin/debootstrap",
+        ]
     # it mounts /proc there
     options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
     _call("debootstrap", [*_isolated(), *program, *options, SUITE, folder, mirror], say)
@@ -190,23 +261,41 @@ def _build_python(folder, python, mirror, say):
     sources.mkdir()
     apt_get = apt.command(sources, f"deb-src {mirror} {SOURCES[python]} main")
     _call("apt-get update", [*apt_get, "update"], say)
-    _call(f"source of python{python}", [*apt_get, "source", "--download-only", f"python{python}"], say, cwd=sources)
+    _call(
+        f"source of python{python}",
+        [*apt_get, "source", "--download-only", f"python{python}"],
+        say,
+        cwd=sources,
+    )
     (archive,) = sources.glob("*.orig.tar.*[!c]")
     with tarfile.open(archive) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", None)
         tar.extractall(sources)
     build = BUILD_PYTHON.format(jobs=os.cpu_count())
-    _call("CPython", command(folder, ["/bin/sh", "-c", build], stage=sources, mode="rw"), say, env=_ENVIRONMENT)
+    _call(
+        "CPython",
+        command(folder, ["/bin/sh", "-c", build], stage=sources, mode="rw"),
+        say,
+        env=_ENVIRONMENT,
+    )
 
 
 def _call(what, argv, say, **options):
     """Run a command, saying each line it prints; FeedstockError shows the last ones."""
     tail = collections.deque(maxlen=15)
     with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace", **options
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        **options,
     ) as process:
         for line in process.stdout:
             say(line.rstrip())
             tail.append(f"  | {line.rstrip()}")
     if process.returncode:
-        raise FeedstockError("\n".join([f"making the root failed: {what}: exit code {process.returncode}", *tail]))
+        raise FeedstockError(
+            "\n".join([f"making the root failed: {what}: exit code {process.returncode}", *tail])
+        )

@@ -69,10 +69,16 @@ def check_patches(kept, recipe=paths.RECIPE.parent):
                 for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):
                     target = Path(folder, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(tar.extractfile(f"{kept.name.removesuffix('.tar.gz')}/{name}").read())
+                    target.write_bytes(
+                        tar.extractfile(f"{kept.name.removesuffix('.tar.gz')}/{name}").read()
+                    )
             command = ["git", "apply", "--check", str(patch)]
             checked = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},
             )
         if checked.returncode:
             hunks = ", ".join(re.findall(r"patch failed: (\S+)", checked.stderr)) or "see found"
@@ -102,13 +108,21 @@ def _download(url, version, report):
             report(f"downloading {url}")
             return response.read()
     except OSError:
-        report(f"upstream's release page is not reachable: numpy {version} comes from the package index")
+        report(
+            f"upstream's release page is not reachable: numpy {version} comes from the package index"
+        )
     finder = PackageFinder(
-        index_urls=_index_urls(), no_binary=["numpy"], ignore_compatibility=True, trusted_hosts=_pip("trusted-host").split()
+        index_urls=_index_urls(),
+        no_binary=["numpy"],
+        ignore_compatibility=True,
+        trusted_hosts=_pip("trusted-host").split(),
     )
     best = finder.find_best_match(f"numpy=={version}").best
     if best is None:
-        raise FeedstockError(f"numpy {version} has no source archive in the index that pip is configured for", remedy="pip config list")
+        raise FeedstockError(
+            f"numpy {version} has no source archive in the index that pip is configured for",
+            remedy="pip config list",
+        )
     response = finder.session.get(best.link.normalized)
     response.raise_for_status()
     return response.content
@@ -155,9 +169,18 @@ def _put(kept, url, sha256, work):
         root.rename(cache / tree)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     entry = {
-        "source_type": "url", "url": url, "checksum": sha256, "checksum_type": "sha256", "actual_filename": kept.name,
-        "git_commit": None, "git_rev": None, "cache_path": copy, "extracted_path": tree,
-        "last_accessed": now, "created": now, "lock_file": None,
+        "source_type": "url",
+        "url": url,
+        "checksum": sha256,
+        "checksum_type": "sha256",
+        "actual_filename": kept.name,
+        "git_commit": None,
+        "git_rev": None,
+        "cache_path": copy,
+        "extracted_path": tree,
+        "last_accessed": now,
+        "created": now,
+        "lock_file": None,
     }
     # last: without it the rest is not seen
     _cached(url, sha256, work).write_text(json.dumps(entry))

@@ -26,12 +26,19 @@ A failure that the control shares is the machine's; one that only the package ha
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "suite", help="compare numpy's own tests with the control's", description=__doc__, epilog=EPILOG,
+        "suite",
+        help="compare numpy's own tests with the control's",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     artefact.add_arguments(parser)
     figures.add_arguments(parser)
-    parser.add_argument("--record", action="store_true", help="keep the result in tests/evidence and put it into the README")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the result in tests/evidence and put it into the README",
+    )
     parser.set_defaults(execute=execute)
 
 
@@ -43,7 +50,11 @@ def execute(args):
         for blas, path in artefacts.items():
             progress.subject = path.name
             rows.append({"blas": blas, **compare(path, progress.step)})
-    result = {"host": figures.host(), "artefacts": {row["blas"]: row.pop("artefact") for row in rows}, "rows": rows}
+    result = {
+        "host": figures.host(),
+        "artefacts": {row["blas"]: row.pop("artefact") for row in rows},
+        "rows": rows,
+    }
     if args.record:
         figures.record("suite", result)
     figures.show("suite", result, args)
@@ -57,31 +68,62 @@ def compare(path, report):
     package = junit.outcomes(artefact.beside(path, artefact.RESULTS))
     started = time.monotonic()
     control = junit.outcomes(run_on_control(path, record.label, report))
-    package_failed, control_failed = ({test for test, outcome in each.items() if outcome == "failed"} for each in (package, control))
+    package_failed, control_failed = (
+        {test for test, outcome in each.items() if outcome == "failed"}
+        for each in (package, control)
+    )
     return {
-        "artefact": path.name, "label": record.label, "minutes": round((time.monotonic() - started) / 60, 1),
-        "package": junit.count(package), "control": junit.count(control),
+        "artefact": path.name,
+        "label": record.label,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "package": junit.count(package),
+        "control": junit.count(control),
         "both": sorted(package_failed & control_failed),
         "only_package": sorted(package_failed - control_failed),
         "only_control": sorted(control_failed - package_failed),
-        "otherwise": sorted(test for test in package.keys() & control.keys() if package[test] != control[test]),
+        "otherwise": sorted(
+            test for test in package.keys() & control.keys() if package[test] != control[test]
+        ),
     }
 
 
 def run_on_control(path, label, report):
     """Run the package's own test of numpy's tests in a prefix whose patch is undone; the Path of the results."""
-    test = Package.from_file(path).tests[artefact.test_names(path).index("numpy's own tests")].to_dict()
+    test = (
+        Package.from_file(path)
+        .tests[artefact.test_names(path).index("numpy's own tests")]
+        .to_dict()
+    )
     results = artefact.beside(paths.LOGS / path.name, "-control" + artefact.RESULTS)
     results.unlink(missing_ok=True)
     log = results.with_suffix(".log")
     with tempfile.TemporaryDirectory(prefix="suite-") as folder:
-        control = prefix.install(prefix.sources(path), [artefact.spec(path), *test["requirements"]["run"]], Path(folder, "prefix"))
+        control = prefix.install(
+            prefix.sources(path),
+            [artefact.spec(path), *test["requirements"]["run"]],
+            Path(folder, "prefix"),
+        )
         prefix.undo_patch(control)
-        environment = {**prefix.activated(control), "NUMPY_TEST_LABEL": label, "NUMPY_TEST_RESULTS": str(results), "TMPDIR": folder}
+        environment = {
+            **prefix.activated(control),
+            "NUMPY_TEST_LABEL": label,
+            "NUMPY_TEST_RESULTS": str(results),
+            "TMPDIR": folder,
+        }
         report(f"testing; log: {log}")
         with open(log, "w") as stream:
             command = [control / "bin/python", "-c", "\n".join(test["script"]["content"])]
-            ended = subprocess.run(command, cwd=folder, env=environment, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
+            ended = subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+            )
     if not results.exists():
-        raise FeedstockError(f"numpy's own tests did not end on the control of {path.name} (exit code {ended.returncode})", log=log)
+        raise FeedstockError(
+            f"numpy's own tests did not end on the control of {path.name} (exit code {ended.returncode})",
+            log=log,
+        )
     return results

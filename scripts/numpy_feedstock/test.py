@@ -16,10 +16,15 @@ examples:
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "test", help="run the project's tests", description=__doc__, epilog=EPILOG,
+        "test",
+        help="run the project's tests",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pytest_args", nargs="*", metavar="ARG", help="arguments of pytest, after --")
+    parser.add_argument(
+        "pytest_args", nargs="*", metavar="ARG", help="arguments of pytest, after --"
+    )
     parser.set_defaults(execute=execute)
 
 

@@ -41,7 +41,9 @@ def known_releases():
 
 def known_pythons():
     """["3.11", ...]: the Python minor versions of the build config."""
-    return [spec.split(".*")[0] for spec in yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]]
+    return [
+        spec.split(".*")[0] for spec in yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]
+    ]
 
 
 def load(platform, releases=None):
@@ -58,7 +60,9 @@ def load(platform, releases=None):
 
 def render(platform, override):
     """rattler-build's rendered variants; ``override`` replaces lists of the build config."""
-    target = PlatformConfig(target_platform=platform, build_platform=platform, host_platform=platform)
+    target = PlatformConfig(
+        target_platform=platform, build_platform=platform, host_platform=platform
+    )
     config = VariantConfig.from_file_with_context(paths.BUILD_CONFIG, JinjaConfig(platform=target))
     recipe = Stage0Recipe.from_file(paths.RECIPE)
     return recipe.render(config.merge(VariantConfig(override)), RenderConfig(platform=target))
@@ -69,7 +73,9 @@ def recorded(recipe):
     keys = yaml.safe_load((recipe / "variant_config.yaml").read_text())
     target = PlatformConfig(target_platform=keys["target_platform"])
     config = VariantConfig({key: [value] for key, value in keys.items()})
-    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(config, RenderConfig(platform=target))
+    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(
+        config, RenderConfig(platform=target)
+    )
     return rendered
 
 
@@ -82,13 +88,19 @@ def select(releases, pythons, flavours, platform):
     _known("python", pythons or [], known_pythons())
     variants = load(platform, releases)
     _known("blas", flavours or [], sorted({v.blas for v in variants}))
-    return [v for v in variants if v.python in (pythons or [v.python]) and v.blas in (flavours or [v.blas])]
+    return [
+        v
+        for v in variants
+        if v.python in (pythons or [v.python]) and v.blas in (flavours or [v.blas])
+    ]
 
 
 def _known(what, wanted, known):
     for value in wanted:
         if value not in known:
-            raise UsageError(f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})")
+            raise UsageError(
+                f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})"
+            )
 
 
 def describe(rendered):

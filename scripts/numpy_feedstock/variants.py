@@ -20,16 +20,39 @@ examples:
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "variants", help="list the packages to build", description=__doc__, epilog=EPILOG,
+        "variants",
+        help="list the packages to build",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--platform", action="append", choices=variant.PLATFORMS, help="repeatable (default: this one)")
-    parser.add_argument("--numpy", action="append", metavar="RELEASE", help="numpy release, repeatable (default: those switched on)")
-    parser.add_argument("--python", action="append", metavar="MINOR", help="Python, repeatable (default: all)")
-    parser.add_argument("--blas", action="append", help="mkl or openblas, repeatable (default: both)")
+    parser.add_argument(
+        "--platform",
+        action="append",
+        choices=variant.PLATFORMS,
+        help="repeatable (default: this one)",
+    )
+    parser.add_argument(
+        "--numpy",
+        action="append",
+        metavar="RELEASE",
+        help="numpy release, repeatable (default: those switched on)",
+    )
+    parser.add_argument(
+        "--python", action="append", metavar="MINOR", help="Python, repeatable (default: all)"
+    )
+    parser.add_argument(
+        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="the result as JSON on standard output, in one line")
-    form.add_argument("--build-config", action="store_true", help="a build config that conda-build takes besides, which leaves only these")
+    form.add_argument(
+        "--json", action="store_true", help="the result as JSON on standard output, in one line"
+    )
+    form.add_argument(
+        "--build-config",
+        action="store_true",
+        help="a build config that conda-build takes besides, which leaves only these",
+    )
     parser.set_defaults(execute=execute)
 
 
@@ -38,11 +61,24 @@ def execute(args):
     platforms = args.platform or [channel.this_platform()]
     if args.build_config and len(platforms) > 1:
         raise UsageError("a build config is for one platform", found=", ".join(platforms))
-    found = [v for platform in platforms for v in variant.select(args.numpy, args.python, args.blas, platform)]
+    found = [
+        v
+        for platform in platforms
+        for v in variant.select(args.numpy, args.python, args.blas, platform)
+    ]
     if args.build_config:
         print(json.dumps(build_config(found), indent=1))  # which YAML is a superset of
         return 0
-    rows = [{"platform": v.platform, "numpy": v.version, "python": v.python, "blas": v.blas, "artefact": v.filename} for v in found]
+    rows = [
+        {
+            "platform": v.platform,
+            "numpy": v.version,
+            "python": v.python,
+            "blas": v.blas,
+            "artefact": v.filename,
+        }
+        for v in found
+    ]
     print(json.dumps(rows) if args.json else tabulate(rows, headers="keys", disable_numparse=True))
     return 0
 

@@ -30,13 +30,27 @@ exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "verify", help="check finished packages", description=__doc__, epilog=EPILOG,
+        "verify",
+        help="check finished packages",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("artefacts", nargs="*", type=Path, metavar="ARTEFACT", help="a .conda file (default: every one in output/)")
-    parser.add_argument("--rebuild", action="store_true", help=(
-        "also run the build script that is in each, elsewhere and without the compiler cache, "
-        "and look for differences (some minutes each)"))
+    parser.add_argument(
+        "artefacts",
+        nargs="*",
+        type=Path,
+        metavar="ARTEFACT",
+        help="a .conda file (default: every one in output/)",
+    )
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help=(
+            "also run the build script that is in each, elsewhere and without the compiler cache, "
+            "and look for differences (some minutes each)"
+        ),
+    )
     channel.add_argument(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.set_defaults(execute=execute)
@@ -45,7 +59,10 @@ def configure_parser(subparsers):
 def execute(args):
     """Run the verb; exit code 0, or 1 with findings. UsageError when no artefact could be read."""
     if args.channel and not args.rebuild:
-        raise UsageError("--channel says where --rebuild takes packages from", remedy="add --rebuild, or leave it out")
+        raise UsageError(
+            "--channel says where --rebuild takes packages from",
+            remedy="add --rebuild, or leave it out",
+        )
     artefacts = args.artefacts or artefact.in_output()
     findings, unreadable = [], []
     alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
@@ -56,7 +73,15 @@ def execute(args):
                 findings += verify(path, progress.working)
             except UsageError as error:
                 unreadable.append(error)
-                findings.append(Finding(path.name, "", "package", str(error), "a whole conda package of numpy for Linux"))
+                findings.append(
+                    Finding(
+                        path.name,
+                        "",
+                        "package",
+                        str(error),
+                        "a whole conda package of numpy for Linux",
+                    )
+                )
                 continue
             if args.rebuild:
                 findings += verify_rebuild(path, args.channel, progress)
@@ -70,7 +95,10 @@ def verify_rebuild(path, asked, progress):
     """Every Finding of a rebuild; without one its bytes are the same."""
     with tempfile.TemporaryDirectory() as folder:
         package = Unpacked(path, Path(folder))
-        findings = [Finding(path.name, file, "rebuild", *what) for file, *what in rebuild(path, package, asked, progress)]
+        findings = [
+            Finding(path.name, file, "rebuild", *what)
+            for file, *what in rebuild(path, package, asked, progress)
+        ]
     if not findings:
         progress.step(f"rebuilt, the same sha256: {artefact.sha256(path)}")
     return findings
@@ -80,16 +108,29 @@ def report(artefacts, findings, args):
     """JSON with every finding, or a table for each artefact."""
     if args.json:
         found = [dataclasses.asdict(finding) for finding in findings]
-        print(json.dumps({"artefacts": [path.name for path in artefacts], "findings": found}, indent=1))
+        print(
+            json.dumps(
+                {"artefacts": [path.name for path in artefacts], "findings": found}, indent=1
+            )
+        )
         return
     for path in artefacts:
         mine = [finding for finding in findings if finding.artefact == path.name]
-        print(f"{path.name}: {len(mine)} findings ({', '.join([*CHECKS, *(['rebuild'] if args.rebuild else [])])})")
+        print(
+            f"{path.name}: {len(mine)} findings ({', '.join([*CHECKS, *(['rebuild'] if args.rebuild else [])])})"
+        )
         if mine:
             rows = {}  # files with the same finding share one, unless all are asked for
             for finding in mine:
                 key = (finding.check, finding.found, finding.allowed, args.verbose and finding.file)
                 rows.setdefault(key, []).append(finding.file)
-            table = [(check, f"{files[0]} and {len(files) - 1} more" if files[1:] else files[0], found, allowed)
-                     for (check, found, allowed, _), files in rows.items()]
+            table = [
+                (
+                    check,
+                    f"{files[0]} and {len(files) - 1} more" if files[1:] else files[0],
+                    found,
+                    allowed,
+                )
+                for (check, found, allowed, _), files in rows.items()
+            ]
             print(tabulate(table, headers=("check", "file", "found", "allowed")) + "\n")

@@ -24,14 +24,28 @@ def unpacked(name, version, sha256):
             requirement = Path(downloads, "requirement.txt")
             requirement.write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
             command = [
-                sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-                "--only-binary", ":all:", "--dest", downloads, "-r", str(requirement),
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-qq",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+                "--dest",
+                downloads,
+                "-r",
+                str(requirement),
             ]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
                 raise UsageError(
-                    f"the wheel of {name} {version} for {TAG} could not be had", expected=f"sha256 {sha256}",
-                    found=result.stderr.strip(), remedy="`pip config list` shows the index that pip asks",
+                    f"the wheel of {name} {version} for {TAG} could not be had",
+                    expected=f"sha256 {sha256}",
+                    found=result.stderr.strip(),
+                    remedy="`pip config list` shows the index that pip asks",
                 )
             unpack(Path(downloads).glob("*.whl"), folder)
     return folder

@@ -26,14 +26,21 @@ def alone(jobs=None):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FeedstockError(f"another build is running in {paths.BUILD}", remedy="wait for it, or use a second clone") from None
+            raise FeedstockError(
+                f"another build is running in {paths.BUILD}",
+                remedy="wait for it, or use a second clone",
+            ) from None
         # what rattler-build takes from the environment
-        os.environ.update(CPU_COUNT=str(jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE))
+        os.environ.update(
+            CPU_COUNT=str(jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE)
+        )
         try:
             yield
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise FeedstockError(f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE) from None
+                raise FeedstockError(
+                    f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE
+                ) from None
             raise
 
 
@@ -42,7 +49,12 @@ def _check_disk():
     free = shutil.disk_usage(paths.BUILD).free
     if free < _DISK_NEEDED:
         expected, found = (f"{size / (1 << 30):.1f} GB" for size in (_DISK_NEEDED, free))
-        raise FeedstockError(f"too little disk space in {paths.BUILD}", expected=expected, found=found, remedy=channel.FREE_SPACE)
+        raise FeedstockError(
+            f"too little disk space in {paths.BUILD}",
+            expected=expected,
+            found=found,
+            remedy=channel.FREE_SPACE,
+        )
 
 
 def new_log(artefact, what):

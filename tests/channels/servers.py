@@ -55,7 +55,14 @@ def running(name, command, folder, ready, **options):
     # so that it ends even when pytest is killed
     command = ["setpriv", "--pdeathsig", "KILL", *command]
     with open(log, "ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True, **options)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            **options,
+        )
     LOGS.append(log)
     try:
         _wait(process, ready, name, log)
@@ -73,9 +80,13 @@ def _wait(process, ready, name, log):
             if ready():
                 return
         if process.poll() is not None:
-            raise RuntimeError(f"{name} ended with {process.returncode} instead of starting; its log:\n{tail(log)}")
+            raise RuntimeError(
+                f"{name} ended with {process.returncode} instead of starting; its log:\n{tail(log)}"
+            )
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{name} does not answer after {SECONDS_TO_START} seconds; its log:\n{tail(log)}")
+            raise RuntimeError(
+                f"{name} does not answer after {SECONDS_TO_START} seconds; its log:\n{tail(log)}"
+            )
         time.sleep(0.1)
 
 
@@ -118,7 +129,9 @@ def _accept(listener, to, hold, found):
             client = listener.accept()[0]
             server = socket.create_connection((LOOPBACK, to))
             for source, sink, pattern in ((client, server, hold), (server, client, None)):
-                threading.Thread(target=_pass_on, args=(source, sink, pattern, found), daemon=True).start()
+                threading.Thread(
+                    target=_pass_on, args=(source, sink, pattern, found), daemon=True
+                ).start()
 
 
 def _pass_on(source, sink, hold, found):
@@ -232,13 +245,23 @@ def nginx(work):
     folder = work / "served"
     for location in ("open", "private", "put"):
         (folder / location).mkdir(parents=True)
-    server = Nginx(f"http://{LOOPBACK}:{port}", folder, "writer", uuid.uuid4().hex, uuid.uuid4().hex, "reader")
+    server = Nginx(
+        f"http://{LOOPBACK}:{port}", folder, "writer", uuid.uuid4().hex, uuid.uuid4().hex, "reader"
+    )
     config = work / "nginx.conf"
-    config.write_text(_NGINX.format(
-        work=work, folder=folder, port=port, token=server.token, basic=_basic(server.user, server.password),
-        reader=_basic(server.reader, server.password),
-    ))
-    with running("nginx", [nginx_program(), "-p", work, "-c", config], work, lambda: _answers(server.url)):
+    config.write_text(
+        _NGINX.format(
+            work=work,
+            folder=folder,
+            port=port,
+            token=server.token,
+            basic=_basic(server.user, server.password),
+            reader=_basic(server.reader, server.password),
+        )
+    )
+    with running(
+        "nginx", [nginx_program(), "-p", work, "-c", config], work, lambda: _answers(server.url)
+    ):
         yield server
 
 
@@ -261,12 +284,23 @@ class S3:
 
     def client(self):
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=self.key, aws_secret_access_key=self.secret,
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
         )
 
 
 _SEAWEED_PORTS = (
-    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
 )
 
 
@@ -274,7 +308,10 @@ _SEAWEED_PORTS = (
 def seaweedfs(work):
     """A running S3 server."""
     ports = free_ports(len(_SEAWEED_PORTS))
-    server = S3(f"http://{LOOPBACK}:{ports[_SEAWEED_PORTS.index('s3.port')]}", *(uuid.uuid4().hex for _ in range(4)))
+    server = S3(
+        f"http://{LOOPBACK}:{ports[_SEAWEED_PORTS.index('s3.port')]}",
+        *(uuid.uuid4().hex for _ in range(4)),
+    )
     identities = [
         {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
         for name, key, secret, actions in (
@@ -287,16 +324,31 @@ def seaweedfs(work):
     config.write_text(json.dumps({"identities": identities}))
     (work / "data").mkdir()
     command = [
-        environments.made(HERE / "servers.txt") / "bin" / "weed", "server",
-        f"-dir={work / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
-        "-s3", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        environments.made(HERE / "servers.txt") / "bin" / "weed",
+        "server",
+        f"-dir={work / 'data'}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        "-s3",
+        f"-s3.config={config}",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-master.telemetry=false",  # it would call its makers
-        "-master.volumeSizeLimitMB=256", "-volume.max=100", "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=100",
+        "-volume.preStopSeconds=0",
         *(f"-{name}={port}" for name, port in zip(_SEAWEED_PORTS, ports, strict=True)),
     ]
     try:
         # it looks for more configuration in the home folder
-        with running("seaweedfs", command, work, lambda: _takes_objects(server.client()), env={**os.environ, "HOME": str(work)}):
+        with running(
+            "seaweedfs",
+            command,
+            work,
+            lambda: _takes_objects(server.client()),
+            env={**os.environ, "HOME": str(work)},
+        ):
             yield server
     finally:
         for port in ports:
@@ -326,7 +378,9 @@ class Quetz:
 
     def make_channel(self, name):
         body = {"name": name, "private": False}
-        httpx2.post(f"{self.url}/api/channels", headers={"X-API-Key": self.key}, json=body, trust_env=False).raise_for_status()
+        httpx2.post(
+            f"{self.url}/api/channels", headers={"X-API-Key": self.key}, json=body, trust_env=False
+        ).raise_for_status()
 
 
 _QUETZ = """\
@@ -346,21 +400,44 @@ def quetz(work):
     deployment = work / "deployment"
     database = deployment / "quetz.sqlite"
     deployment.mkdir()
-    (deployment / "config.toml").write_text(_QUETZ.format(database=database, secret=secrets.token_hex(32)))
+    (deployment / "config.toml").write_text(
+        _QUETZ.format(database=database, secret=secrets.token_hex(32))
+    )
     program = [environments.made(HERE / "servers.txt") / "bin" / "python", "-m", "quetz.cli"]
     # its settings may come from variables, too
     clean = {key: value for key, value in os.environ.items() if not key.startswith("QUETZ_")}
-    made = subprocess.run([*program, "create", deployment], cwd=work, env=clean, capture_output=True, text=True)
+    made = subprocess.run(
+        [*program, "create", deployment], cwd=work, env=clean, capture_output=True, text=True
+    )
     assert made.returncode == 0, made.stderr
     # only a server that people log in to by way of another one has users: these are put into its database
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        for name, role, key in (("publisher", "owner", server.key), ("reader", "member", server.reader_key)):
+        for name, role, key in (
+            ("publisher", "owner", server.key),
+            ("reader", "member", server.reader_key),
+        ):
             user = uuid.uuid4().bytes
-            connection.execute("INSERT INTO users (id, username, role) VALUES (?, ?, ?)", (user, name, role))
-            connection.execute("INSERT INTO profiles (user_id, name, avatar_url) VALUES (?, ?, '')", (user, name))
             connection.execute(
-                "INSERT INTO api_keys (key, description, user_id, owner_id, deleted) VALUES (?, 'tests', ?, ?, 0)", (key, user, user),
+                "INSERT INTO users (id, username, role) VALUES (?, ?, ?)", (user, name, role)
             )
-    command = [*program, "start", deployment, "--host", LOOPBACK, "--port", str(port), "--no-supervisor"]
-    with running("quetz", command, work, lambda: _answers(f"{server.url}/health/ready"), cwd=work, env=clean):
+            connection.execute(
+                "INSERT INTO profiles (user_id, name, avatar_url) VALUES (?, ?, '')", (user, name)
+            )
+            connection.execute(
+                "INSERT INTO api_keys (key, description, user_id, owner_id, deleted) VALUES (?, 'tests', ?, ?, 0)",
+                (key, user, user),
+            )
+    command = [
+        *program,
+        "start",
+        deployment,
+        "--host",
+        LOOPBACK,
+        "--port",
+        str(port),
+        "--no-supervisor",
+    ]
+    with running(
+        "quetz", command, work, lambda: _answers(f"{server.url}/health/ready"), cwd=work, env=clean
+    ):
         yield server

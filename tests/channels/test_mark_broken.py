@@ -22,7 +22,12 @@ WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]
 
 
 def line(build, **more):
-    return {"artefact": f"linux-64/numpy-2.3.5-{build}.conda", "reason": "hangs", "added": "2026-11-25", **more}
+    return {
+        "artefact": f"linux-64/numpy-2.3.5-{build}.conda",
+        "reason": "hangs",
+        "added": "2026-11-25",
+        **more,
+    }
 
 
 BOTH = [line(MIRRORED), line(NEUTRAL, only_with="mkl")]
@@ -31,8 +36,17 @@ BOTH = [line(MIRRORED), line(NEUTRAL, only_with="mkl")]
 def make(folder, name, version, build, *depends, number=0, constrains=(), init=None):
     """A small package in a channel's linux-64; its path."""
     unpacked = folder.parent / f"{name}-{version}-{build}"
-    index = {"name": name, "version": version, "build": build, "build_number": number, "subdir": "linux-64"}
-    repack.replace(unpacked / "info/index.json", json.dumps({**index, "depends": depends, "constrains": constrains}))
+    index = {
+        "name": name,
+        "version": version,
+        "build": build,
+        "build_number": number,
+        "subdir": "linux-64",
+    }
+    repack.replace(
+        unpacked / "info/index.json",
+        json.dumps({**index, "depends": depends, "constrains": constrains}),
+    )
     repack.replace(unpacked / "info/paths.json", json.dumps({"paths": [], "paths_version": 1}))
     if init:
         repack.replace(unpacked / "lib/python3.11/site-packages/numpy/__init__.py", init)
@@ -51,7 +65,15 @@ def made(tmp_path_factory):
         make(folder, "libcblas", "3.11.0", f"0_{blas}", f"libblas 3.11.0 0_{blas}")
         make(folder, "blas", "2.311", blas, f"libblas 3.11.0 0_{blas}")
     make(folder, "numpy", "2.3.5", MIRRORED, "libblas * *mkl", init=UNGATED)
-    make(folder, "numpy", "2.3.5", NEUTRAL, "libcblas >=3.9", constrains=["numpy-base <0a0"], init=UNGATED)
+    make(
+        folder,
+        "numpy",
+        "2.3.5",
+        NEUTRAL,
+        "libcblas >=3.9",
+        constrains=["numpy-base <0a0"],
+        init=UNGATED,
+    )
     make(folder, "numpy", "2.3.5", OURS, "libblas * *mkl", number=100, init=PATCHED)
     make(folder, "numpy", "2.3.4", NEUTRAL, "libcblas >=3.9", init=UNGATED)
     with channel.locked(folder):
@@ -70,7 +92,11 @@ def mark(folder, tmp_path, capsys):
     """Run the verb with these lines as its list; (exit code, standard output, standard error)."""
 
     def run(lines, *options, name="list.yaml"):
-        text = lines if isinstance(lines, str) else yaml.safe_dump(lines).replace("'2026-11-25'", "2026-11-25")
+        text = (
+            lines
+            if isinstance(lines, str)
+            else yaml.safe_dump(lines).replace("'2026-11-25'", "2026-11-25")
+        )
         (tmp_path / name).write_text(text)
         code = cli.main(["mark-broken", str(folder), "--list", str(tmp_path / name), *options])
         return code, *capsys.readouterr()
@@ -89,7 +115,11 @@ def exactly(build):
 
 def state(folder):
     """{file: (bytes, time of the last change)} of a channel."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @contextlib.contextmanager
@@ -101,7 +131,9 @@ def served(folder):
         def log_message(self, *args):
             asked.append(self.path)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/", asked
     server.shutdown()
@@ -122,7 +154,11 @@ def test_without_a_patched_build_the_solver_takes_another_release(folder, mark):
         channel.index(folder)
     assert picked(folder, "numpy", "blas=*=mkl") in (MIRRORED, NEUTRAL)
     mark(BOTH)
-    (numpy,) = [record for record in prefix.solve([channel.url(folder)], ["numpy", "blas=*=mkl"]) if record.name.normalized == "numpy"]
+    (numpy,) = [
+        record
+        for record in prefix.solve([channel.url(folder)], ["numpy", "blas=*=mkl"])
+        if record.name.normalized == "numpy"
+    ]
     assert str(numpy.version) == "2.3.4"
 
 
@@ -137,7 +173,10 @@ def test_only_with_mkl_leaves_the_users_of_openblas_alone(folder, mark):
 
 def test_over_http_by_the_shards_of_the_index_too(folder, mark):
     mark(BOTH)
-    with served(folder) as (url, asked), pytest.raises(SolverError, match="package_has_been_revoked"):
+    with (
+        served(folder) as (url, asked),
+        pytest.raises(SolverError, match="package_has_been_revoked"),
+    ):
         solve([url], [exactly(MIRRORED)])
     assert any("/shards/" in path for path in asked)
 
@@ -150,7 +189,10 @@ def test_only_the_named_builds_change_and_the_report_says_how(folder, mark):
     assert changed == {each["artefact"] for each in BOTH} and before.keys() == after.keys()
     assert f"{BOTH[0]['artefact']}: hangs\n  depends    + package_has_been_revoked\n" in out
     assert f"{BOTH[1]['artefact']}: hangs\n  constrains + mkl <0a0\n" in out
-    assert "2 of 12 entries of the index changed; of the 3 builds in list.yaml the channel holds 2\n" in out
+    assert (
+        "2 of 12 entries of the index changed; of the 3 builds in list.yaml the channel holds 2\n"
+        in out
+    )
     assert "not in the channel: linux-64/numpy-2.3.5-py312hneutral_0.conda" in out
 
 
@@ -168,7 +210,10 @@ def test_a_line_removed_brings_the_build_back(folder, mark):
     before = mark_broken.index_of(folder)
     mark(BOTH)
     _, out, _ = mark(BOTH[1:])
-    assert f"{BOTH[0]['artefact']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n" in out
+    assert (
+        f"{BOTH[0]['artefact']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n"
+        in out
+    )
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
     mark([])
     assert mark_broken.index_of(folder) == before
@@ -194,7 +239,11 @@ def test_marks_stay_when_packages_are_added(folder, mark, tmp_path):
     with pytest.raises(SolverError):
         picked(folder, exactly(MIRRORED))
     mark([])
-    channel.add(make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py313hours_100", "libblas * *mkl"), folder, "linux-64")
+    channel.add(
+        make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py313hours_100", "libblas * *mkl"),
+        folder,
+        "linux-64",
+    )
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
 
 
@@ -223,7 +272,13 @@ def test_readers_meanwhile_see_a_whole_index(folder, mark):
     def read():
         while not done.is_set():
             for subdir in ("linux-64", "noarch"):
-                seen.append(len(json.loads((folder / subdir / "repodata.json").read_text())["packages.conda"]))
+                seen.append(
+                    len(
+                        json.loads((folder / subdir / "repodata.json").read_text())[
+                            "packages.conda"
+                        ]
+                    )
+                )
             done.wait(0.001)
 
     reader = threading.Thread(target=read)
@@ -242,7 +297,10 @@ def test_another_file_of_that_name_is_refused_and_nothing_changes(folder, mark):
     before = state(folder)
     code, out, error = mark([line(MIRRORED), line(NEUTRAL, sha256="0" * 64)])
     assert (code, out) == (2, "")
-    assert f"another file than the list means: {folder}/linux-64/numpy-2.3.5-{NEUTRAL}.conda\n  expected: sha256 {'0' * 64}\n" in error
+    assert (
+        f"another file than the list means: {folder}/linux-64/numpy-2.3.5-{NEUTRAL}.conda\n  expected: sha256 {'0' * 64}\n"
+        in error
+    )
     after = state(folder)
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
 
@@ -252,7 +310,8 @@ def test_suggested_are_the_unpatched_builds_that_are_not_listed(folder, mark):
     code, out, error = mark([], "--suggest")
     assert state(folder) == before
     assert [(each["artefact"], each.get("only_with")) for each in yaml.safe_load(out)] == [
-        (BOTH[0]["artefact"], None), (BOTH[1]["artefact"], "mkl"),
+        (BOTH[0]["artefact"], None),
+        (BOTH[1]["artefact"], "mkl"),
     ]
     assert "2 unpatched builds of numpy are not in" in error
     assert mark(out)[1].startswith(BOTH[0]["artefact"])
@@ -274,8 +333,12 @@ BAD_LISTS = {
     **{
         f"- {{artefact: '{name}', {REST}}}": f"line 1: artefact is wrong\n  expected: subdir/name-version-build.conda\n  found:    {name}\n"
         for name in (
-            "linux-64/numpy-2.3.5-*.conda", "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda", "linux-64/numpy-2.3.5-py311h2e04523_0.tar.bz2",
-            "numpy-2.3.5-py311h2e04523_0.conda", "linux-65/numpy-2.3.5-py311h2e04523_0.conda", "../linux-64/numpy-2.3.5-0.conda",
+            "linux-64/numpy-2.3.5-*.conda",
+            "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda",
+            "linux-64/numpy-2.3.5-py311h2e04523_0.tar.bz2",
+            "numpy-2.3.5-py311h2e04523_0.conda",
+            "linux-65/numpy-2.3.5-py311h2e04523_0.conda",
+            "../linux-64/numpy-2.3.5-0.conda",
         )
     },
     f"# of conda-forge\n\n- {{{NAME}, added: 2026-11-25}}": "{path} line 3: reason is missing\n  expected: a text\n",
@@ -304,7 +367,10 @@ def test_a_list_that_is_not_there_and_a_folder_that_is_no_channel(tmp_path, caps
     (tmp_path / "noarch").mkdir()
     (tmp_path / "noarch/repodata.json").write_text("{}")
     assert cli.main(["mark-broken", str(tmp_path), "--list", str(tmp_path / "none.yaml")]) == 2
-    assert f"the list cannot be read: {tmp_path}/none.yaml\n  found: No such file or directory" in capsys.readouterr().err
+    assert (
+        f"the list cannot be read: {tmp_path}/none.yaml\n  found: No such file or directory"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file():
@@ -315,16 +381,22 @@ def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file
 
 
 @pytest.mark.packages
-def test_of_the_real_package_and_an_unpatched_one_ours_is_left(artefacts, channels, tmp_path, capsys):
+def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
+    artefacts, channels, tmp_path, capsys
+):
     """The unpatched one as it would be mirrored: the same package with the patch undone and build number 0."""
     folder, ours = tmp_path / "channel", artefact.spec(artefacts["mkl"])
     unpacked = tmp_path / "unpacked"
     extract(artefacts["mkl"], unpacked)
     prefix.undo_patch(unpacked)
     build = ours.split("=")[-1].replace("_100", "_0")
-    repack.edit_json(unpacked / "info/index.json", lambda index: index.update(build=build, build_number=0))
+    repack.edit_json(
+        unpacked / "info/index.json", lambda index: index.update(build=build, build_number=0)
+    )
     (folder / "linux-64").mkdir(parents=True)
-    mirrored = repack.pack(unpacked, folder / "linux-64" / artefacts["mkl"].name.replace("_100.", "_0."))
+    mirrored = repack.pack(
+        unpacked, folder / "linux-64" / artefacts["mkl"].name.replace("_100.", "_0.")
+    )
     channel.add(artefacts["mkl"], folder, "linux-64")
     sources = [channel.url(folder), channels[1]]
     exact = f"numpy=={RELEASE}={build}"

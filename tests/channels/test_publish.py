@@ -45,7 +45,11 @@ def index_of(target):
 
 def tree(folder):
     """When each file was written, but for the locks."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock")}
+    return {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith("lock")
+    }
 
 
 def statement(target, package):
@@ -55,27 +59,46 @@ def statement(target, package):
 
 # --- the shipped packages
 
+
 @pytest.mark.packages
-def test_the_packages_are_published_and_can_be_installed_from_there(artefacts, channels, target, tmp_path):
+def test_the_packages_are_published_and_can_be_installed_from_there(
+    artefacts, channels, target, tmp_path
+):
     done = publish(target, *artefacts.values())
     assert done.returncode == 0, done.stderr
     assert index_of(target) == {path.name: artefact.sha256(path) for path in artefacts.values()}
-    assert {"repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"} <= {path.name for path in (target / "linux-64").iterdir()}
-    installed = prefix.install([channel.url(target), channels[1]], [f"numpy={RELEASE}=openblas*", f"python={PYTHON}"], tmp_path / "prefix")
+    assert {"repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"} <= {
+        path.name for path in (target / "linux-64").iterdir()
+    }
+    installed = prefix.install(
+        [channel.url(target), channels[1]],
+        [f"numpy={RELEASE}=openblas*", f"python={PYTHON}"],
+        tmp_path / "prefix",
+    )
     command = [installed / "bin" / "python", "-c", "import numpy; print(numpy.__version__)"]
-    assert subprocess.check_output(command, env=prefix.activated(installed), text=True).strip() == RELEASE
+    assert (
+        subprocess.check_output(command, env=prefix.activated(installed), text=True).strip()
+        == RELEASE
+    )
 
 
 @pytest.mark.packages
-def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(artefacts, records, target):
+def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
+    artefacts, records, target
+):
     publish(target, artefacts["mkl"])
     said = statement(target, artefacts["mkl"])
-    assert said["subject"] == [{"name": artefacts["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}]
+    assert said["subject"] == [
+        {"name": artefacts["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}
+    ]
     build = said["predicate"]["buildDefinition"]
     assert build["externalParameters"]["variant"]["blas_impl"] == "mkl"
     assert build["internalParameters"]["channels"] == records["mkl"].channels
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?", build["internalParameters"]["commit"])
-    made_of = {each.get("name", each.get("uri")): each["digest"]["sha256"] for each in build["resolvedDependencies"]}
+    made_of = {
+        each.get("name", each.get("uri")): each["digest"]["sha256"]
+        for each in build["resolvedDependencies"]
+    }
     (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
     assert made_of[f"info/recipe/patches/{patch.name}"] == artefact.sha256(patch)
     (source,) = (name for name in made_of if name.startswith("https:"))
@@ -87,7 +110,9 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(ar
 
 
 @pytest.mark.packages
-def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(artefacts, target, tmp_path):
+def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
+    artefacts, target, tmp_path
+):
     copy = tmp_path / artefacts["openblas"].name
     shutil.copy(artefacts["openblas"], copy)
     record = artefact.read_record(artefacts["openblas"])
@@ -95,7 +120,10 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(artefa
     record.write(copy)
     refused = publish(target, copy)
     assert refused.returncode == 1
-    assert f"refused: {copy.name}: red tests: repro\n" in refused.stderr and "--allow-untested" in refused.stderr
+    assert (
+        f"refused: {copy.name}: red tests: repro\n" in refused.stderr
+        and "--allow-untested" in refused.stderr
+    )
     record.tests["repro"] = True
     record.write(copy)
     assert publish(target, copy, "--dry-run").returncode == 0
@@ -113,13 +141,17 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(artefa
 
 # --- create-only
 
+
 def test_published_again_it_says_so_and_changes_nothing(package, target):
     first = publish(target, UNTESTED, package)
     assert first.returncode == 0, first.stderr
     before = tree(target)
     again = publish(target, UNTESTED, package)
     assert again.returncode == 0
-    assert f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do" in again.stderr
+    assert (
+        f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do"
+        in again.stderr
+    )
     assert tree(target) == before
 
 
@@ -130,9 +162,16 @@ def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(package, targ
     new = small.make(tmp_path / "other", 2)
     done = publish(target, UNTESTED, new, other)
     assert done.returncode == 1
-    assert there in done.stderr and artefact.sha256(other) in done.stderr and "raise build_number" in done.stderr
+    assert (
+        there in done.stderr
+        and artefact.sha256(other) in done.stderr
+        and "raise build_number" in done.stderr
+    )
     assert index_of(target) == {package.name: there}
-    assert artefact.sha256(target / "linux-64" / package.name) == there and not (target / "linux-64" / new.name).exists()
+    assert (
+        artefact.sha256(target / "linux-64" / package.name) == there
+        and not (target / "linux-64" / new.name).exists()
+    )
 
 
 def test_a_name_taken_by_another_program_meanwhile_is_left_alone(package, target, tmp_path):
@@ -154,8 +193,9 @@ def test_a_dry_run_names_what_would_happen_and_makes_nothing(package, target):
 
 # --- several at once, and killed
 
+
 def batches(made, of):
-    return [made[start:start + of] for start in range(0, len(made), of)]
+    return [made[start : start + of] for start in range(0, len(made), of)]
 
 
 class Reader(threading.Thread):
@@ -163,7 +203,13 @@ class Reader(threading.Thread):
 
     def __init__(self, target):
         super().__init__(daemon=True)
-        self.target, self.ended, self.reads, self.faults, self.seen = target, threading.Event(), 0, [], set()
+        self.target, self.ended, self.reads, self.faults, self.seen = (
+            target,
+            threading.Event(),
+            0,
+            [],
+            set(),
+        )
 
     def run(self):
         while not self.ended.wait(0.02):
@@ -178,7 +224,11 @@ class Reader(threading.Thread):
             self.faults.append(f"no JSON: {error}")
             return
         self.faults += [f"lost: {name}" for name in self.seen - names]
-        self.faults += [f"not there: {name}" for name in names - self.seen if not (self.target / "linux-64" / name).exists()]
+        self.faults += [
+            f"not there: {name}"
+            for name in names - self.seen
+            if not (self.target / "linux-64" / name).exists()
+        ]
         self.seen = names
 
     def stop(self):
@@ -193,10 +243,20 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
     reader.start()
 
     def one_after_the_other(commands):
-        codes.append([subprocess.run([*COMMAND, "--to", target, UNTESTED, *batch], capture_output=True).returncode for batch in commands])
+        codes.append(
+            [
+                subprocess.run(
+                    [*COMMAND, "--to", target, UNTESTED, *batch], capture_output=True
+                ).returncode
+                for batch in commands
+            ]
+        )
 
     codes = []
-    publishers = [threading.Thread(target=one_after_the_other, args=(batches(share, 10),)) for share in batches(made, 50)]
+    publishers = [
+        threading.Thread(target=one_after_the_other, args=(batches(share, 10),))
+        for share in batches(made, 50)
+    ]
     for publisher in publishers:
         publisher.start()
     for publisher in publishers:
@@ -217,7 +277,10 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
     def kill_and_complete(number):
         target, chosen = tmp_path / f"channel-{number}", random.Random(number)
         # the first part is Python's start
-        kills = sum(killed_after(usual * chosen.uniform(0.3, 1.1), turn % 2 == 0, target, made) for turn in range(5))
+        kills = sum(
+            killed_after(usual * chosen.uniform(0.3, 1.1), turn % 2 == 0, target, made)
+            for turn in range(5)
+        )
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
         assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
@@ -232,7 +295,11 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
 
 def killed_after(seconds, with_its_indexer, target, made):
     """Publish and kill it, whatever it is doing; whether it was still running. What is there then has to be whole."""
-    process = subprocess.Popen([*COMMAND, "--to", target, UNTESTED, *made], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*COMMAND, "--to", target, UNTESTED, *made],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     time.sleep(seconds)
     killed = process.poll() is None
     if with_its_indexer:
@@ -249,13 +316,21 @@ def killed_after(seconds, with_its_indexer, target, made):
 
 def test_a_writer_that_does_not_end_is_named(tmp_path):
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel\n"
-         f"with channel.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)"],
-        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")}, stdout=subprocess.PIPE,
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel\n"
+            f"with channel.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")},
+        stdout=subprocess.PIPE,
     )
     holder.stdout.readline()
     said = []
-    with pytest.raises(channel.FeedstockError, match=f"another writer holds the channel: .*\n  found:  .* process {holder.pid}\n"):
+    with pytest.raises(
+        channel.FeedstockError,
+        match=f"another writer holds the channel: .*\n  found:  .* process {holder.pid}\n",
+    ):
         with channel.locked(tmp_path, said.append, patience=0.3):
             pass
     holder.kill()
@@ -268,6 +343,7 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
 
 # --- signed
 
+
 def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_path):
     second, third = (small.make(tmp_path / "small", number) for number in (2, 3))
     assert publish(target, UNTESTED, package, second, third).returncode == 0
@@ -275,7 +351,9 @@ def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_p
     assert green.returncode == 0 and green.stdout.count(RELEASE) == 3
 
     # a file of other bytes, with an index that says so; a provenance that is gone
-    shutil.copy(small.make(tmp_path / "other", 1, depends=["python"]), target / "linux-64" / package.name)
+    shutil.copy(
+        small.make(tmp_path / "other", 1, depends=["python"]), target / "linux-64" / package.name
+    )
     child.run(channel._index, str(target), True, log=tmp_path / "log")
     (target / "linux-64" / provenance.name(second.name)).unlink()
     red = publish(target, "--check", "--json")
@@ -301,7 +379,9 @@ def test_a_statement_that_was_changed_is_not_trusted(package, target):
     envelope = json.loads(file.read_text())
     said = statement(target, package)
     said["predicate"]["runDetails"]["byproducts"][0]["annotations"]["objections"] = []
-    envelope["payload"] = provenance.Envelope(json.dumps(said).encode(), "", {}).to_dict()["payload"]
+    envelope["payload"] = provenance.Envelope(json.dumps(said).encode(), "", {}).to_dict()[
+        "payload"
+    ]
     file.write_text(json.dumps(envelope))
     assert "not signed by a key that is trusted" in publish(target, "--check").stdout
 
@@ -309,7 +389,10 @@ def test_a_statement_that_was_changed_is_not_trusted(package, target):
 def test_what_was_published_untested_says_so_for_ever(package, target):
     done = publish(target, UNTESTED, package)
     assert done.returncode == 0
-    (tests,) = (each["annotations"] for each in statement(target, package)["predicate"]["runDetails"]["byproducts"])
+    (tests,) = (
+        each["annotations"]
+        for each in statement(target, package)["predicate"]["runDetails"]["byproducts"]
+    )
     assert "no record of its tests" in tests["objections"]
     assert any(objection.startswith("gate: ") for objection in tests["objections"])
 
@@ -323,6 +406,7 @@ def test_the_key_is_made_once_and_is_its_owners_alone(package, target, signing_k
 
 # --- bad input
 
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -332,12 +416,18 @@ def test_the_key_is_made_once_and_is_its_owners_alone(package, target, signing_k
     ],
     ids=["no package", "truncated", "missing"],
 )
-def test_one_file_that_is_no_package_keeps_all_from_being_published(spoil, said, package, target, tmp_path):
+def test_one_file_that_is_no_package_keeps_all_from_being_published(
+    spoil, said, package, target, tmp_path
+):
     good = small.make(tmp_path / "small", 2)
     spoil(package)
     done = publish(target, UNTESTED, good, package)
     assert done.returncode == 2
-    assert said in done.stderr and str(package) in done.stderr and "nothing was published" in done.stderr
+    assert (
+        said in done.stderr
+        and str(package) in done.stderr
+        and "nothing was published" in done.stderr
+    )
     assert not target.exists()
 
 
@@ -350,7 +440,9 @@ def test_packages_of_another_name_subdir_or_file_name(target, tmp_path):
     done = publish(target, UNTESTED, scipy, windows, misplaced, renamed)
     assert done.returncode == 2
     for said in (
-        f"not a package of numpy for Linux: {scipy}", f"wrong subdir: {windows}", f"wrong subdir: {misplaced}",
+        f"not a package of numpy for Linux: {scipy}",
+        f"wrong subdir: {windows}",
+        f"wrong subdir: {misplaced}",
         f"the file is not named as the package: {renamed}",
     ):
         assert said in done.stderr
@@ -364,7 +456,10 @@ def test_a_full_disk_leaves_the_channel_as_it_was(package, small_disk, tmp_path)
     big = small.make(tmp_path / "big", 2, fill=os.urandom(1 << 20).hex())
     done = publish(channel_folder, UNTESTED, big)
     assert done.returncode == 1
-    assert f"{big.name} could not be written: No space left on device" in done.stderr and "free some space" in done.stderr
+    assert (
+        f"{big.name} could not be written: No space left on device" in done.stderr
+        and "free some space" in done.stderr
+    )
     assert index_of(channel_folder) == before and not list(channel_folder.rglob("*.partial"))
     assert publish(channel_folder, "--check").returncode == 0
 
@@ -373,4 +468,8 @@ def test_a_target_that_cannot_be_written_and_a_key_that_is_none(package, target,
     assert "cannot be written: /dev/null/x" in publish("/dev/null/x", UNTESTED, package).stderr
     signing_key.write_text("no key")
     done = publish(target, UNTESTED, package)
-    assert done.returncode == 2 and f"no signing key: {signing_key}" in done.stderr and not target.exists()
+    assert (
+        done.returncode == 2
+        and f"no signing key: {signing_key}" in done.stderr
+        and not target.exists()
+    )

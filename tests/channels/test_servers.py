@@ -37,7 +37,9 @@ def test_nginx_asks_who_reads_and_who_writes(nginx):
 
 def test_a_server_that_does_not_start_fails_with_its_log(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
-    with pytest.raises(RuntimeError, match="broken ended with 1 instead of starting; its log:\nno such thing"):
+    with pytest.raises(
+        RuntimeError, match="broken ended with 1 instead of starting; its log:\nno such thing"
+    ):
         with servers.running("broken", command, tmp_path, lambda: False):
             pass
     assert tmp_path / "broken.log" not in servers.LOGS
@@ -45,7 +47,9 @@ def test_a_server_that_does_not_start_fails_with_its_log(tmp_path):
 
 def test_nothing_of_a_server_is_left(tmp_path):
     script = "import subprocess; subprocess.run(['sleep', '1000.25'])"
-    with servers.running("nested", [sys.executable, "-c", script], tmp_path, lambda: _running("sleep 1000.25")):
+    with servers.running(
+        "nested", [sys.executable, "-c", script], tmp_path, lambda: _running("sleep 1000.25")
+    ):
         pass
     assert not _running("sleep 1000.25")
 

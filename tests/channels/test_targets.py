@@ -41,7 +41,9 @@ class Place:
     reader: dict  # of who may not
     stranger: dict  # of whom the server does not know
     kept: Callable = None  # its bytes under a subdir and a name, past all of its doors; None
-    index: Callable = lambda: None  # what a server of this kind does by itself, and this one does not
+    index: Callable = lambda: (
+        None
+    )  # what a server of this kind does by itself, and this one does not
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +61,15 @@ def _on_nginx(name, request):
     server = request.getfixturevalue("nginx")
     folder = server.folder / "put" / name
     return Place(
-        f"{server.url}/put/{name}".replace("http", "artifactory+http"), f"{server.url}/put/{name}", {"ARTIFACTORY_TOKEN": server.token},
-        {"ARTIFACTORY_USERNAME": server.reader, "ARTIFACTORY_PASSWORD": server.password}, {"ARTIFACTORY_TOKEN": "of-a-stranger"},
-        lambda *names: folder.joinpath(*names).read_bytes() if folder.joinpath(*names).exists() else None, lambda: channel.index(folder),
+        f"{server.url}/put/{name}".replace("http", "artifactory+http"),
+        f"{server.url}/put/{name}",
+        {"ARTIFACTORY_TOKEN": server.token},
+        {"ARTIFACTORY_USERNAME": server.reader, "ARTIFACTORY_PASSWORD": server.password},
+        {"ARTIFACTORY_TOKEN": "of-a-stranger"},
+        lambda *names: (
+            folder.joinpath(*names).read_bytes() if folder.joinpath(*names).exists() else None
+        ),
+        lambda: channel.index(folder),
     )
 
 
@@ -74,11 +82,19 @@ def _on_s3(name, request):
             return client.get_object(Bucket="open", Key="/".join([name, *names]))["Body"].read()
 
     def who(key, secret):
-        return {"AWS_ENDPOINT_URL": server.endpoint, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+        return {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+        }
 
     return Place(
-        f"s3://open/{name}", f"{server.endpoint}/open/{name}", who(server.key, server.secret),
-        who(server.reader_key, server.reader_secret), who(server.key, "of-a-stranger"), kept,
+        f"s3://open/{name}",
+        f"{server.endpoint}/open/{name}",
+        who(server.key, server.secret),
+        who(server.reader_key, server.reader_secret),
+        who(server.key, "of-a-stranger"),
+        kept,
     )
 
 
@@ -91,8 +107,12 @@ def _on_quetz(name, request):
         return response.content if response.is_success else None
 
     return Place(
-        f"{server.url}/{name}".replace("http", "quetz+http"), f"{server.url}/get/{name}", {"QUETZ_API_KEY": server.key},
-        {"QUETZ_API_KEY": server.reader_key}, {"QUETZ_API_KEY": "of-a-stranger"}, kept,
+        f"{server.url}/{name}".replace("http", "quetz+http"),
+        f"{server.url}/get/{name}",
+        {"QUETZ_API_KEY": server.key},
+        {"QUETZ_API_KEY": server.reader_key},
+        {"QUETZ_API_KEY": "of-a-stranger"},
+        kept,
     )
 
 
@@ -113,25 +133,37 @@ def package(tmp_path):
 
 def publish(url, variables, *args):
     """The verb, as a person runs it; what it was told in secret it tells nobody."""
-    done = subprocess.run([*COMMAND, "--to", url, *args], env={**os.environ, **variables}, capture_output=True, text=True)
+    done = subprocess.run(
+        [*COMMAND, "--to", url, *args],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
     assert not [secret for secret in secrets(variables) if secret in done.stdout + done.stderr]
     return done
 
 
 def secrets(variables):
-    return [value for name, value in variables.items() if name.endswith(("TOKEN", "PASSWORD", "KEY"))]
+    return [
+        value for name, value in variables.items() if name.endswith(("TOKEN", "PASSWORD", "KEY"))
+    ]
 
 
 # --- the shipped package
 
+
 @pytest.mark.packages
-def test_the_package_is_published_and_can_be_installed_from_there(place, artefacts, channels, tmp_path):
+def test_the_package_is_published_and_can_be_installed_from_there(
+    place, artefacts, channels, tmp_path
+):
     package = artefacts["openblas"]
     done = publish(place.url, place.publisher, package)
     assert done.returncode == 0, done.stderr
     assert place.kept("linux-64", package.name) == package.read_bytes()
     place.index()
-    records = prefix.solve([place.channel, channels[1]], [artefact.spec(package), f"python={PYTHON}"])
+    records = prefix.solve(
+        [place.channel, channels[1]], [artefact.spec(package), f"python={PYTHON}"]
+    )
     (numpy,) = (record for record in records if record.name.normalized == "numpy")
     assert numpy.url == f"{place.channel}/linux-64/{package.name}"
     folder = tmp_path / "prefix"
@@ -140,10 +172,13 @@ def test_the_package_is_published_and_can_be_installed_from_there(place, artefac
     for wanted, cache in ((others, paths.PACKAGE_CACHE), (records, tmp_path / "cache")):
         asyncio.run(rattler.install(wanted, folder, cache_dir=cache, show_progress=False))
     command = [folder / "bin" / "python", "-c", "import numpy; print(numpy.__version__)"]
-    assert subprocess.check_output(command, env=prefix.activated(folder), text=True).strip() == RELEASE
+    assert (
+        subprocess.check_output(command, env=prefix.activated(folder), text=True).strip() == RELEASE
+    )
 
 
 # --- create-only
+
 
 def test_published_again_it_says_so_and_changes_nothing(place, package):
     first = publish(place.url, place.publisher, UNTESTED, package)
@@ -152,7 +187,10 @@ def test_published_again_it_says_so_and_changes_nothing(place, package):
     index = place.kept("linux-64", "repodata.json")
     again = publish(place.url, place.publisher, UNTESTED, package)
     assert again.returncode == 0, again.stderr
-    assert f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do" in again.stderr
+    assert (
+        f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do"
+        in again.stderr
+    )
     assert place.kept("linux-64", "repodata.json") == index
 
 
@@ -161,28 +199,41 @@ def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(place, packag
     other = small.make(tmp_path / "other", 1, depends=["python"])
     done = publish(place.url, place.publisher, UNTESTED, other)
     assert done.returncode == 1
-    assert artefact.sha256(package) in done.stderr and artefact.sha256(other) in done.stderr and "raise build_number" in done.stderr
+    assert (
+        artefact.sha256(package) in done.stderr
+        and artefact.sha256(other) in done.stderr
+        and "raise build_number" in done.stderr
+    )
     assert place.kept("linux-64", package.name) == package.read_bytes()
 
 
-def test_a_name_taken_by_another_publisher_meanwhile_is_left_alone(place, package, tmp_path, monkeypatch):
+def test_a_name_taken_by_another_publisher_meanwhile_is_left_alone(
+    place, package, tmp_path, monkeypatch
+):
     for name, value in place.publisher.items():
         monkeypatch.setenv(name, value)
     target = open_target(place.url)
     assert target.find("linux-64", package.name) is None
     target.put(package, "linux-64", package.name)
-    with pytest.raises(Taken, match=f"the name was taken meanwhile: .*/linux-64/{package.name}\n  remedy: "):
+    with pytest.raises(
+        Taken, match=f"the name was taken meanwhile: .*/linux-64/{package.name}\n  remedy: "
+    ):
         target.put(small.make(tmp_path / "other", 1, depends=["python"]), "linux-64", package.name)
     assert place.kept("linux-64", package.name) == package.read_bytes()
 
 
 # --- who may
 
+
 def test_each_way_to_be_refused_is_told_apart_and_says_where_credentials_go(place, package):
     where = {"a": "ARTIFACTORY_TOKEN", "s": "AWS_ACCESS_KEY_ID", "q": "QUETZ_API_KEY"}[place.url[0]]
     unknown, unnamed, barred = {
         "a": ("HTTP 401", "HTTP 401", "HTTP 403"),
-        "s": ("HTTP 403, SignatureDoesNotMatch", "Unable to locate credentials", "HTTP 403, AccessDenied"),
+        "s": (
+            "HTTP 403, SignatureDoesNotMatch",
+            "Unable to locate credentials",
+            "HTTP 403, AccessDenied",
+        ),
         "q": ("HTTP 401", "HTTP 401", "HTTP 403"),
     }[place.url[0]]
     nobody = {name: value for name, value in place.publisher.items() if name == "AWS_ENDPOINT_URL"}
@@ -202,11 +253,20 @@ def test_a_server_that_does_not_answer(place, package):
     nowhere = f"http://127.0.0.1:{port}"
     url = place.url if place.url.startswith("s3:") else f"{place.url.split('+')[0]}+{nowhere}/conda"
     done = publish(url, {**place.publisher, "AWS_ENDPOINT_URL": nowhere}, UNTESTED, package)
-    assert done.returncode == 1 and nowhere in done.stderr and "remedy:" in done.stderr and "reached" in done.stderr
+    assert (
+        done.returncode == 1
+        and nowhere in done.stderr
+        and "remedy:" in done.stderr
+        and "reached" in done.stderr
+    )
 
 
 def test_a_channel_or_a_bucket_that_is_not_there(s3, quetz, package):
-    key = {"AWS_ENDPOINT_URL": s3.endpoint, "AWS_ACCESS_KEY_ID": s3.key, "AWS_SECRET_ACCESS_KEY": s3.secret}
+    key = {
+        "AWS_ENDPOINT_URL": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": s3.key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret,
+    }
     done = publish("s3://nobody/fixed", key, UNTESTED, package)
     assert done.returncode == 1 and "NoSuchBucket" in done.stderr and "make it" in done.stderr
     done = publish(f"quetz+{quetz.url}/nobody", {"QUETZ_API_KEY": quetz.key}, UNTESTED, package)
@@ -218,7 +278,10 @@ def test_what_rattler_has_stored_is_used(kind, nginx, quetz, package, tmp_path):
     url, stored = {
         "CondaToken": (f"quetz+{quetz.url}/stored", quetz.key),
         "BearerToken": (f"artifactory+{nginx.url}/put/bearer", nginx.token),
-        "BasicHTTP": (f"artifactory+{nginx.url}/put/basic", {"username": nginx.user, "password": nginx.password}),
+        "BasicHTTP": (
+            f"artifactory+{nginx.url}/put/basic",
+            {"username": nginx.user, "password": nginx.password},
+        ),
     }[kind]
     if kind == "CondaToken":
         quetz.make_channel("stored")
@@ -226,12 +289,19 @@ def test_what_rattler_has_stored_is_used(kind, nginx, quetz, package, tmp_path):
     file.write_text(json.dumps({"127.0.0.1": {kind: stored}}))
     done = publish(url, {"RATTLER_AUTH_FILE": str(file)}, UNTESTED, package)
     assert done.returncode == 0, done.stderr
-    assert not [secret for secret in (quetz.key, nginx.token, nginx.password) if secret in done.stdout + done.stderr]
+    assert not [
+        secret
+        for secret in (quetz.key, nginx.token, nginx.password)
+        if secret in done.stdout + done.stderr
+    ]
 
 
 def test_credentials_go_to_their_own_server_only(nginx, monkeypatch):
     monkeypatch.setenv("ARTIFACTORY_TOKEN", nginx.token)
-    assert open_target(f"artifactory+{nginx.url}/here").read("linux-64", "file") == f"Bearer {nginx.token}".encode()
+    assert (
+        open_target(f"artifactory+{nginx.url}/here").read("linux-64", "file")
+        == f"Bearer {nginx.token}".encode()
+    )
     assert open_target(f"artifactory+{nginx.url}/elsewhere").read("linux-64", "file") == b""
 
 
@@ -242,14 +312,30 @@ def test_credentials_that_a_server_repeats_are_not_shown(nginx, monkeypatch):
     assert nginx.token not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["quetz://me:word@host/channel", "https://anaconda.org/t/word/owner", "artifactory://host/conda?token=word"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "quetz://me:word@host/channel",
+        "https://anaconda.org/t/word/owner",
+        "artifactory://host/conda?token=word",
+    ],
+)
 def test_credentials_in_a_url_are_refused_and_not_repeated(url):
     with pytest.raises(UsageError, match="with credentials in it\n.*\n  remedy: ") as refused:
         open_target(url)
     assert "word" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/channel", "https://host/channel", "quetz://host", "quetz+ssh://host/channel", "s3:///folder"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/channel",
+        "https://host/channel",
+        "quetz://host",
+        "quetz+ssh://host/channel",
+        "s3:///folder",
+    ],
+)
 def test_another_kind_of_url_is_told_the_kinds(url):
     with pytest.raises(UsageError, match="no such kind of target.*\n(.*\n)+.*artifactory://HOST/"):
         open_target(url)
@@ -257,14 +343,23 @@ def test_another_kind_of_url_is_told_the_kinds(url):
 
 # --- S3, which does not index itself
 
+
 def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
     made = [small.make(tmp_path / "many", number) for number in range(400)]
     codes = []
 
     def one_after_the_other(share):
-        codes.append([publish(bucket.url, bucket.publisher, UNTESTED, *batch).returncode for batch in (share[:20], share[20:])])
+        codes.append(
+            [
+                publish(bucket.url, bucket.publisher, UNTESTED, *batch).returncode
+                for batch in (share[:20], share[20:])
+            ]
+        )
 
-    publishers = [threading.Thread(target=one_after_the_other, args=(made[start:start + 50],)) for start in range(0, 400, 50)]
+    publishers = [
+        threading.Thread(target=one_after_the_other, args=(made[start : start + 50],))
+        for start in range(0, 400, 50)
+    ]
     for publisher in publishers:
         publisher.start()
     seen, lost = set(), []
@@ -277,17 +372,23 @@ def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
     assert codes == [[0, 0]] * 8
     assert lost == []
     assert index_of(bucket) == {path.name: artefact.sha256(path) for path in made}
-    assert not [path.name for path in made if bucket.kept("linux-64", provenance.name(path.name)) is None]
+    assert not [
+        path.name for path in made if bucket.kept("linux-64", provenance.name(path.name)) is None
+    ]
 
 
 def test_a_publisher_that_was_paused_while_it_indexed_takes_nothing_away(bucket, s3, tmp_path):
     """Its index is older than the one that another publisher finished meanwhile."""
     first, paused, other = (small.make(tmp_path / "small", number) for number in range(3))
     assert publish(bucket.url, bucket.publisher, UNTESTED, first).returncode == 0
-    with servers.relay(int(s3.endpoint.rsplit(":", 1)[1]), rb"PUT /open/\S+/linux-64/repodata\.json") as way:
+    with servers.relay(
+        int(s3.endpoint.rsplit(":", 1)[1]), rb"PUT /open/\S+/linux-64/repodata\.json"
+    ) as way:
         codes = []
         slow = {**bucket.publisher, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.port}"}
-        publisher = threading.Thread(target=lambda: codes.append(publish(bucket.url, slow, UNTESTED, paused).returncode))
+        publisher = threading.Thread(
+            target=lambda: codes.append(publish(bucket.url, slow, UNTESTED, paused).returncode)
+        )
         publisher.start()
         assert way.held.wait(60)
         codes.append(publish(bucket.url, bucket.publisher, UNTESTED, other).returncode)
@@ -308,7 +409,9 @@ def test_ended_before_the_index_was_written_the_same_command_completes_it(bucket
     assert publish(bucket.url, bucket.publisher, UNTESTED, package).returncode == 0
     unfinished = ("repodata_shards.msgpack.zst", provenance.name(package.name))
     for name in unfinished:
-        s3.client().delete_object(Bucket="open", Key=f"{bucket.url.rsplit('/', 1)[1]}/linux-64/{name}")
+        s3.client().delete_object(
+            Bucket="open", Key=f"{bucket.url.rsplit('/', 1)[1]}/linux-64/{name}"
+        )
     done = publish(bucket.url, bucket.publisher, UNTESTED, package)
     assert done.returncode == 0, done.stderr
     assert all(bucket.kept("linux-64", name) for name in unfinished)
@@ -318,7 +421,9 @@ def test_ended_before_the_index_was_written_the_same_command_completes_it(bucket
 def test_what_another_program_put_is_compared_by_its_bytes(bucket, s3, package, monkeypatch):
     for name, value in bucket.publisher.items():
         monkeypatch.setenv(name, value)
-    s3.client().upload_file(str(package), "open", f"{bucket.url.rsplit('/', 1)[1]}/linux-64/{package.name}")
+    s3.client().upload_file(
+        str(package), "open", f"{bucket.url.rsplit('/', 1)[1]}/linux-64/{package.name}"
+    )
     assert open_target(bucket.url).find("linux-64", package.name) == artefact.sha256(package)
 
 
@@ -330,7 +435,10 @@ def test_the_log_of_the_indexer_has_no_credentials(bucket, package):
 
 # --- a folder behind a web server
 
-def test_a_folder_that_nginx_serves_is_a_channel_also_a_private_one(nginx, package, tmp_path, monkeypatch):
+
+def test_a_folder_that_nginx_serves_is_a_channel_also_a_private_one(
+    nginx, package, tmp_path, monkeypatch
+):
     login = {"username": nginx.user, "password": nginx.password}
     (tmp_path / "credentials.json").write_text(json.dumps({"127.0.0.1": {"BasicHTTP": login}}))
     for location in ("open", "private"):
@@ -338,7 +446,15 @@ def test_a_folder_that_nginx_serves_is_a_channel_also_a_private_one(nginx, packa
     (record,) = prefix.solve([f"{nginx.url}/open/fixed"], ["numpy"])
     assert record.url == f"{nginx.url}/open/fixed/linux-64/{package.name}"
     with pytest.raises(GatewayError, match="401"):
-        prefix.solve([f"{nginx.url}/private/fixed"], ["numpy"], gateway=rattler.Gateway(client=Client.default_client()))
+        prefix.solve(
+            [f"{nginx.url}/private/fixed"],
+            ["numpy"],
+            gateway=rattler.Gateway(client=Client.default_client()),
+        )
     monkeypatch.setenv("RATTLER_AUTH_FILE", str(tmp_path / "credentials.json"))
-    (record,) = prefix.solve([f"{nginx.url}/private/fixed"], ["numpy"], gateway=rattler.Gateway(client=Client.default_client()))
+    (record,) = prefix.solve(
+        [f"{nginx.url}/private/fixed"],
+        ["numpy"],
+        gateway=rattler.Gateway(client=Client.default_client()),
+    )
     assert record.url == f"{nginx.url}/private/fixed/linux-64/{package.name}"

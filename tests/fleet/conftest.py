@@ -51,7 +51,9 @@ def ssh_config(tmp_path_factory):
     debian.install("openssh-server", "openssh-client")
     folder = tmp_path_factory.mktemp("ssh")
     for key in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True
+        )
     (folder / "bin").mkdir()
     (folder / "bin" / "python3").symlink_to(python36() or sys.executable)
     with contextlib.ExitStack() as stack:
@@ -59,11 +61,15 @@ def ssh_config(tmp_path_factory):
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port, closed = free_ports(2)
         (folder / "server").write_text(SERVER.format(folder=folder, port=port))
-        (folder / "client").write_text(CLIENT.format(folder=folder, port=port, silent=silent.getsockname()[1], closed=closed))
+        (folder / "client").write_text(
+            CLIENT.format(folder=folder, port=port, silent=silent.getsockname()[1], closed=closed)
+        )
         (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        server = stack.enter_context(subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "server"]))
+        server = stack.enter_context(
+            subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "server"])
+        )
         stack.callback(server.terminate)
         wait_for(port, server)
         yield folder / "client"

@@ -30,14 +30,27 @@ def run(ansible, tmp_path):
     def run(program, *arguments):
         (tmp_path / "ansible.cfg").touch()
         own = {
-            "PATH": f"{ansible}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "PWD": str(tmp_path), "HOME": str(tmp_path),
-            "ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-            "ANSIBLE_TIMEOUT": "3", "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1",
+            "PATH": f"{ansible}:{os.environ['PATH']}",
+            "LC_ALL": "C.UTF-8",
+            "PWD": str(tmp_path),
+            "HOME": str(tmp_path),
+            "ANSIBLE_HOME": str(tmp_path / "ansible"),
+            "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+            "ANSIBLE_TIMEOUT": "3",
+            "ANSIBLE_NOCOLOR": "1",
+            "NO_COLOR": "1",
             # no connection is kept that would outlive the test
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
         }
         command = [ansible / program, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     return run
 
@@ -49,11 +62,14 @@ def audit(run, tmp_path, ssh_config):
     def audit(hosts, command=("ansible-playbook", "-i", "INVENTORY", PLAYBOOK), **variables):
         inventory = tmp_path / "INVENTORY"
         local = f"localhost ansible_connection=local audit_python={python36() or sys.executable}"
-        inventory.write_text("".join(f"{local if host == 'localhost' else host}\n" for host in hosts))
+        inventory.write_text(
+            "".join(f"{local if host == 'localhost' else host}\n" for host in hosts)
+        )
         more = {"ansible_ssh_common_args": f"-F {ssh_config}", **variables}
         done = run(*command, "-e", json.dumps(more))
         return done, {
-            path.name: [json.loads(line) for line in path.read_text().splitlines() if line] for path in (tmp_path / "audits").glob("*")
+            path.name: [json.loads(line) for line in path.read_text().splitlines() if line]
+            for path in (tmp_path / "audits").glob("*")
         }
 
     return audit
@@ -71,13 +87,24 @@ def test_each_host_has_a_file_and_one_that_is_silent_is_named(audit, envs, tmp_p
     # of this machine and of one whose Python is too old for Ansible's modules
     for host in hosts[:2]:
         lines = found[f"{host}.jsonl"]
-        assert sorted(line["verdict"] for line in lines if "verdict" in line) == ["AFFECTED", "FIXED", "FIXED"], done.stdout
-        assert {line["path"] for line in lines if "trouble" in line} == {"/no/such folder", f"{envs}/broken/conda-meta/state"}
+        assert sorted(line["verdict"] for line in lines if "verdict" in line) == [
+            "AFFECTED",
+            "FIXED",
+            "FIXED",
+        ], done.stdout
+        assert {line["path"] for line in lines if "trouble" in line} == {
+            "/no/such folder",
+            f"{envs}/broken/conda-meta/state",
+        }
     (line,) = found["silent.jsonl"]
     assert "timed out" in line["failed"]
     # Ansible's: a host failed
     assert done.returncode == 2
-    recap = {line.split()[0]: "failed=1" in line for line in done.stdout.split("PLAY RECAP")[1].splitlines()[1:] if line}
+    recap = {
+        line.split()[0]: "failed=1" in line
+        for line in done.stdout.split("PLAY RECAP")[1].splitlines()[1:]
+        if line
+    }
     assert recap == {"localhost": False, "answers": False, "silent": True}
 
 
@@ -91,7 +118,10 @@ def test_all_answered_is_0_also_where_none_of_the_folders_is(audit):
 
 @pytest.mark.parametrize(
     ("variables", "why"),
-    [({"audit_seconds": 0.01}, "no end after 0.01 seconds"), ({"audit_python": "/no/such/python"}, "/no/such/python")],
+    [
+        ({"audit_seconds": 0.01}, "no end after 0.01 seconds"),
+        ({"audit_python": "/no/such/python"}, "/no/such/python"),
+    ],
 )
 def test_a_host_on_which_it_cannot_run_is_failed_with_the_reason(audit, envs, variables, why):
     done, found = audit(["localhost"], audit_folders=[str(envs)], **variables)

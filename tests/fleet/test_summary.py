@@ -36,7 +36,9 @@ def summarise(request):
 
 def run(python, *arguments, **variables):
     command = [python, "-I", "-B", "-W", "error", SCRIPT, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables}
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -49,7 +51,11 @@ def fleet(tmp_path):
         folder = tmp_path / "audits"
         folder.mkdir()
         for host, entries in hosts.items():
-            text = entries if isinstance(entries, str) else "".join(json.dumps(entry) + "\n" for entry in entries)
+            text = (
+                entries
+                if isinstance(entries, str)
+                else "".join(json.dumps(entry) + "\n" for entry in entries)
+            )
             (folder / f"{host}.jsonl").write_text(text, errors="surrogateescape")
         return folder
 
@@ -58,16 +64,33 @@ def fleet(tmp_path):
 
 def row(verdict, version="2.3.5", prefix="/opt/conda/envs/a", **more):
     return {
-        "verdict": verdict, "host": "localhost", "prefix": prefix, "numpy": f"{prefix}/numpy", "version": version, "build": "py311h1_0",
-        "channel": "conda-forge", "gate": "ungated", "blas": "mkl", "blas_by": "libmkl_rt.so.2", "activation": {},
-        "importers": ["csp"], "reason": "because", "fix": "", **more,
+        "verdict": verdict,
+        "host": "localhost",
+        "prefix": prefix,
+        "numpy": f"{prefix}/numpy",
+        "version": version,
+        "build": "py311h1_0",
+        "channel": "conda-forge",
+        "gate": "ungated",
+        "blas": "mkl",
+        "blas_by": "libmkl_rt.so.2",
+        "activation": {},
+        "importers": ["csp"],
+        "reason": "because",
+        "fix": "",
+        **more,
     }
 
 
 def a_fleet():
     """Seven hosts: one of each state, and one that has of everything."""
     return {
-        "a": [row("AFFECTED"), row("AFFECTED", "2.10.0", "/b"), row("FIXED", "2.4.5", "/c"), {"trouble": "broken", "path": "/d"}],
+        "a": [
+            row("AFFECTED"),
+            row("AFFECTED", "2.10.0", "/b"),
+            row("FIXED", "2.4.5", "/c"),
+            {"trouble": "broken", "path": "/d"},
+        ],
         "b": [row("AFFECTED")],
         "c": [row("LATENT", blas="openblas")],
         "d": [row("FIXED"), row("UNKNOWN", "", blas=None), row("LATENT")],
@@ -83,9 +106,19 @@ def test_what_the_audit_says_is_counted(summarise, envs, tmp_path):
         subprocess.run([sys.executable, AUDIT, "--json", envs], stdout=stream)
     code, printed, _ = summarise("--json", tmp_path / "audits")
     summary = json.loads(printed)
-    assert (code, summary["prefixes"], summary["numpys"], summary["hosts"]["AFFECTED"]) == (1, 3, 3, 1)
-    assert summary["versions"] == [{"version": "2.3.5", "AFFECTED": 1, "LATENT": 0, "FIXED": 2, "UNKNOWN": 0}]
-    assert (summary["affected"][0]["prefix"], summary["affected"][0]["hosts"]) == (str(envs / "affected"), ["a"])
+    assert (code, summary["prefixes"], summary["numpys"], summary["hosts"]["AFFECTED"]) == (
+        1,
+        3,
+        3,
+        1,
+    )
+    assert summary["versions"] == [
+        {"version": "2.3.5", "AFFECTED": 1, "LATENT": 0, "FIXED": 2, "UNKNOWN": 0}
+    ]
+    assert (summary["affected"][0]["prefix"], summary["affected"][0]["hosts"]) == (
+        str(envs / "affected"),
+        ["a"],
+    )
     assert summary["troubles"][0]["example"] == str(envs / "broken" / "conda-meta" / "state")
 
 
@@ -93,13 +126,30 @@ def test_hosts_are_counted_by_their_worst_and_numpys_by_version(summarise, fleet
     code, printed, said = summarise("--json", fleet(**a_fleet()))
     summary = json.loads(printed)
     assert (code, said) == (1, "")
-    assert summary["hosts"] == {"AFFECTED": 2, "LATENT": 1, "FIXED": 1, "UNKNOWN": 1, "no numpy": 1, "no answer": 1}
+    assert summary["hosts"] == {
+        "AFFECTED": 2,
+        "LATENT": 1,
+        "FIXED": 1,
+        "UNKNOWN": 1,
+        "no numpy": 1,
+        "no answer": 1,
+    }
     # what a host said before it failed counts
     assert (summary["prefixes"], summary["numpys"]) == (8, 11)
-    assert [(each["version"], each["AFFECTED"]) for each in summary["versions"]] == [("", 0), ("2.3.5", 3), ("2.4.5", 0), ("2.10.0", 1)]
-    assert [(each["prefix"], each["hosts"]) for each in summary["affected"]] == [("/b", ["a"]), ("/opt/conda/envs/a", ["a", "b", "g"])]
+    assert [(each["version"], each["AFFECTED"]) for each in summary["versions"]] == [
+        ("", 0),
+        ("2.3.5", 3),
+        ("2.4.5", 0),
+        ("2.10.0", 1),
+    ]
+    assert [(each["prefix"], each["hosts"]) for each in summary["affected"]] == [
+        ("/b", ["a"]),
+        ("/opt/conda/envs/a", ["a", "b", "g"]),
+    ]
     assert summary["no_answer"] == [{"host": "g", "why": "no end after 600 seconds"}]
-    assert summary["troubles"] == [{"trouble": "broken", "places": 1, "example": "/d", "hosts": ["a"]}]
+    assert summary["troubles"] == [
+        {"trouble": "broken", "places": 1, "example": "/d", "hosts": ["a"]}
+    ]
     assert [(each["reason"], each["hosts"]) for each in summary["unknown"]] == [("because", ["d"])]
 
 
@@ -107,8 +157,13 @@ def test_the_text_has_it_as_tables(summarise, fleet):
     _, printed, _ = summarise(fleet(**a_fleet()))
     lines = [line.split() for line in printed.splitlines()]
     for expected in (
-        "7 2 1 1 1 1 1", "2.3.5 3 2 3 0", "/opt/conda/envs/a 2.3.5 py311h1_0 conda-forge mkl csp a b g",
-        "because 1 /opt/conda/envs/a d", "g no end after 600 seconds", "broken 1 /d a", "11 numpys in 8 prefixes, by version",
+        "7 2 1 1 1 1 1",
+        "2.3.5 3 2 3 0",
+        "/opt/conda/envs/a 2.3.5 py311h1_0 conda-forge mkl csp a b g",
+        "because 1 /opt/conda/envs/a d",
+        "g no end after 600 seconds",
+        "broken 1 /d a",
+        "11 numpys in 8 prefixes, by version",
     ):
         assert expected.split() in lines
 
@@ -121,41 +176,75 @@ def test_many_hosts_are_named_in_part(summarise, fleet):
 
 @pytest.mark.parametrize(
     ("hosts", "code"),
-    [({"a": [row("FIXED"), row("LATENT")], "b": []}, 0), ({"a": [row("AFFECTED")]}, 1), ({"a": [], "b": [{"failed": "x"}]}, 1)],
+    [
+        ({"a": [row("FIXED"), row("LATENT")], "b": []}, 0),
+        ({"a": [row("AFFECTED")]}, 1),
+        ({"a": [], "b": [{"failed": "x"}]}, 1),
+    ],
 )
 def test_only_a_fleet_that_answered_and_has_nothing_affected_is_0(summarise, fleet, hosts, code):
     assert summarise(fleet(**hosts))[0] == code
 
 
-@pytest.mark.parametrize("line", [
-    "Welcome!", '{"half', "[]", "1", "null", "{}", '{"verdict": "SPLENDID"}', '{"verdict": ["AFFECTED"]}', '{"verdict": "FIXED"}',
-    '{"trouble": "x"}', "\0", "\udcff", "[" * 100_000, json.dumps(row("FIXED", importers=1)),
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Welcome!",
+        '{"half',
+        "[]",
+        "1",
+        "null",
+        "{}",
+        '{"verdict": "SPLENDID"}',
+        '{"verdict": ["AFFECTED"]}',
+        '{"verdict": "FIXED"}',
+        '{"trouble": "x"}',
+        "\0",
+        "\udcff",
+        "[" * 100_000,
+        json.dumps(row("FIXED", importers=1)),
+    ],
+)
 def test_a_line_that_is_none_of_the_audits_is_a_trouble(summarise, fleet, line):
     code, printed, _ = summarise("--json", fleet(a=line + "\n\n" + json.dumps(row("FIXED")) + "\n"))
     summary = json.loads(printed)
     assert (code, summary["numpys"]) == (0, 1)
     (trouble,) = summary["troubles"]
-    assert trouble["trouble"] == "printed what is no line of the audit" and len(trouble["example"]) <= 100
+    assert (
+        trouble["trouble"] == "printed what is no line of the audit"
+        and len(trouble["example"]) <= 100
+    )
 
 
 @pytest.mark.parametrize("form", ["--html", "--json", None])
 def test_names_steer_no_terminal_in_any_locale(summarise, fleet, form):
-    folder = fleet(**{HOSTILE_HOST: [row("AFFECTED", HOSTILE, HOSTILE), {"trouble": HOSTILE, "path": HOSTILE}, {"failed": HOSTILE}]})
+    folder = fleet(
+        **{
+            HOSTILE_HOST: [
+                row("AFFECTED", HOSTILE, HOSTILE),
+                {"trouble": HOSTILE, "path": HOSTILE},
+                {"failed": HOSTILE},
+            ]
+        }
+    )
     code, printed, said = summarise(*filter(None, [form]), folder, LC_ALL="C")
     assert (code, said) == (1, "")
     assert all(character == "\n" or " " <= character <= "~" for character in printed)
     assert "u202e" in printed
 
 
-@pytest.mark.parametrize("arguments", [[], ["/no/such/folder"], ["{empty}"], ["--html", "--json", "{empty}"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["/no/such/folder"], ["{empty}"], ["--html", "--json", "{empty}"]]
+)
 def test_wrong_use_is_2(summarise, tmp_path, arguments):
     code, printed, said = summarise(*(argument.format(empty=tmp_path) for argument in arguments))
     assert (code, printed) == (2, "")
     assert "usage:" in said
 
 
-@pytest.mark.parametrize("command", [command for command in pages.commands(pages.FLEET) if "summarise_audits" in command])
+@pytest.mark.parametrize(
+    "command", [command for command in pages.commands(pages.FLEET) if "summarise_audits" in command]
+)
 def test_the_commands_of_the_guide(fleet, tmp_path, command):
     fleet(**a_fleet())
     (tmp_path / "scripts").symlink_to(paths.ROOT / "scripts")
@@ -166,6 +255,7 @@ def test_the_commands_of_the_guide(fleet, tmp_path, command):
 
 
 # --- the page
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
@@ -180,7 +270,9 @@ def served(tmp_path_factory):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=folder)
+    ) as server:
         threading.Thread(target=server.serve_forever).start()
         yield folder, server.server_port, asked
         server.shutdown()
@@ -192,23 +284,43 @@ def browser(served, tmp_path_factory):
     debian.install("chromium", "chromium-driver")
     (port,) = free_ports(1)
     arguments = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1300,1000",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        "--window-size=1300,1000",
         # what is asked of any host is seen here
         f"--host-resolver-rules=MAP * 127.0.0.1:{served[1]}",
     ]
 
     def send(method, path, **what):
         body = json.dumps(what).encode() if method == "POST" else None
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/session{path}", body, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/session{path}", body, method=method
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["value"]
 
     with contextlib.ExitStack() as stack:
-        driver = stack.enter_context(subprocess.Popen(["/usr/bin/chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL))
+        driver = stack.enter_context(
+            subprocess.Popen(["/usr/bin/chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL)
+        )
         stack.callback(driver.terminate)
         wait_for(port, driver)
-        session = send("POST", "", capabilities={"alwaysMatch": {"goog:chromeOptions": {"binary": "/usr/bin/chromium", "args": arguments}}})
+        session = send(
+            "POST",
+            "",
+            capabilities={
+                "alwaysMatch": {
+                    "goog:chromeOptions": {"binary": "/usr/bin/chromium", "args": arguments}
+                }
+            },
+        )
         session = "/" + session["sessionId"]
         stack.callback(send, "DELETE", session)
         yield lambda method, path, **what: send(method, session + path, **what)
@@ -235,14 +347,22 @@ def opened(browser, served):
 @pytest.fixture
 def page(fleet, opened):
     """The page of a fleet with all states and the worst of names, opened; what else was asked for meanwhile."""
-    worst = {HOSTILE_HOST: [row("AFFECTED", HOSTILE, HOSTILE), {"trouble": HOSTILE, "path": HOSTILE}, {"failed": HOSTILE}]}
+    worst = {
+        HOSTILE_HOST: [
+            row("AFFECTED", HOSTILE, HOSTILE),
+            {"trouble": HOSTILE, "path": HOSTILE},
+            {"failed": HOSTILE},
+        ]
+    }
     return opened(run(sys.executable, "--html", fleet(**a_fleet(), **worst))[1])
 
 
 @pytest.fixture
 def ask(browser):
     """The value of an expression of JavaScript in the page."""
-    return lambda expression: browser("POST", "/execute/sync", script=f"return {expression}", args=[])
+    return lambda expression: browser(
+        "POST", "/execute/sync", script=f"return {expression}", args=[]
+    )
 
 
 def test_nothing_but_the_page_is_asked_for(page):
@@ -264,13 +384,20 @@ def test_a_name_is_text_and_no_markup(page, ask):
 
 def test_each_picture_says_what_it_is_and_stands_beside_its_table(page, browser, ask):
     pictures = browser("POST", "/elements", using="css selector", value="svg")
-    for picture, title in zip(pictures, ["Hosts, by their worst numpy", "12 numpys in 9 prefixes, by version"], strict=True):
+    for picture, title in zip(
+        pictures,
+        ["Hosts, by their worst numpy", "12 numpys in 9 prefixes, by version"],
+        strict=True,
+    ):
         (element,) = picture.values()
         label = browser("GET", f"/element/{element}/computedlabel")
         assert browser("GET", f"/element/{element}/computedrole") in ("img", "image")
         assert label.startswith(title) and label.endswith("the table beside them has the numbers.")
-    assert ask("""[...document.querySelectorAll('svg')].map(
-        svg => svg.nextElementSibling.getBoundingClientRect().left > svg.getBoundingClientRect().right)""") == [True, True]
+    assert (
+        ask("""[...document.querySelectorAll('svg')].map(
+        svg => svg.nextElementSibling.getBoundingClientRect().left > svg.getBoundingClientRect().right)""")
+        == [True, True]
+    )
 
 
 def test_the_bars_are_as_long_as_the_numbers_in_the_table(page, ask):
@@ -290,18 +417,29 @@ def test_no_word_of_a_picture_lies_outside_of_it_or_on_another(page, ask):
         for place, (word, x, y, long, high) in enumerate(words):
             assert x >= 0 and y >= 0 and x + long <= width and y + high <= height, word
             for other, x2, y2, long2, high2 in words[:place]:
-                assert x + long <= x2 or x2 + long2 <= x or y + high <= y2 + 1 or y2 + high2 <= y + 1, (word, other)
+                assert (
+                    x + long <= x2 or x2 + long2 <= x or y + high <= y2 + 1 or y2 + high2 <= y + 1
+                ), (word, other)
 
 
-@pytest.mark.parametrize(("scheme", "color"), [("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")])
+@pytest.mark.parametrize(
+    ("scheme", "color"), [("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")]
+)
 def test_it_is_readable_in_light_and_dark(page, browser, ask, scheme, color):
     feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser("POST", "/goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params={"features": [feature]})
+    browser(
+        "POST",
+        "/goog/cdp/execute",
+        cmd="Emulation.setEmulatedMedia",
+        params={"features": [feature]},
+    )
     style = "getComputedStyle(document.querySelector('{}')).{}"
     for what, of in (("p", "color"), ("td", "color"), ("svg text", "fill"), ("svg rect", "stroke")):
         assert ask(style.format(what, of)) == color
     assert ask(style.format("svg .on", "fill")) == "rgb(0, 0, 0)"
-    fills = ask("[...new Set([...document.querySelectorAll('svg rect')].map(bar => getComputedStyle(bar).fill))]")
+    fills = ask(
+        "[...new Set([...document.querySelectorAll('svg rect')].map(bar => getComputedStyle(bar).fill))]"
+    )
     assert len(fills) == 6
     # black on a colour: WCAG's AA is 4.5
     assert all((luminance(fill) + 0.05) / 0.05 > 4.5 for fill in fills)
@@ -310,7 +448,9 @@ def test_it_is_readable_in_light_and_dark(page, browser, ask, scheme, color):
 def luminance(fill):
     """WCAG's, of "rgb(1, 2, 3)"."""
     parts = [int(part) / 255 for part in fill[4:-1].split(",")]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 

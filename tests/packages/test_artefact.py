@@ -29,8 +29,16 @@ def unpacked(artefacts, blas, tmp_path):
 
 def test_name_and_record(artefacts, records, blas):
     record = records[blas]
-    assert re.fullmatch(rf"numpy-{RELEASE}-{blas}_py{PYTHON.replace('.', '')}h\w{{7}}_100\.conda", record.artefact)
-    assert record.passed and set(record.tests) == {"imports", "f2py", "blas", "repro", "numpy's own tests"}
+    assert re.fullmatch(
+        rf"numpy-{RELEASE}-{blas}_py{PYTHON.replace('.', '')}h\w{{7}}_100\.conda", record.artefact
+    )
+    assert record.passed and set(record.tests) == {
+        "imports",
+        "f2py",
+        "blas",
+        "repro",
+        "numpy's own tests",
+    }
 
 
 def test_it_declares_what_conda_forge_declares_and_the_blas_it_is_linked_to(artefacts, blas):
@@ -42,7 +50,9 @@ def test_it_declares_what_conda_forge_declares_and_the_blas_it_is_linked_to(arte
 
 
 def test_run_exports_and_programs(unpacked, blas):
-    assert json.loads((unpacked / "info/run_exports.json").read_text()) == {"weak": ["numpy >=1.23,<3"]}
+    assert json.loads((unpacked / "info/run_exports.json").read_text()) == {
+        "weak": ["numpy >=1.23,<3"]
+    }
     assert {path.name for path in (unpacked / "bin").iterdir()} == {"f2py", "numpy-config"}
     assert (unpacked / "info/licenses/LICENSE.txt").exists()
 
@@ -65,8 +75,13 @@ def test_it_can_be_rebuilt_from_itself(unpacked, artefacts, blas, tmp_path):
     platform = PlatformConfig(target_platform="linux-64")
     keys = yaml.safe_load((recipe / "variant_config.yaml").read_text())
     config = VariantConfig({key: [value] for key, value in keys.items()})
-    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(config, RenderConfig(platform=platform))
-    assert rendered.recipe.to_dict()["build"]["string"] == Package.from_file(artefacts[blas]).build_string
+    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(
+        config, RenderConfig(platform=platform)
+    )
+    assert (
+        rendered.recipe.to_dict()["build"]["string"]
+        == Package.from_file(artefacts[blas]).build_string
+    )
 
 
 def test_the_flavour_is_picked_by_build_string_and_by_the_blas_metapackage(channels, blas):
@@ -86,6 +101,10 @@ def test_the_public_names_are_those_of_the_control(prefixes, controls, blas):
 
 
 def test_show_config_names_its_blas(prefixes, blas):
-    code = "import numpy; print(numpy.show_config(mode='dicts')['Build Dependencies']['blas']['name'])"
-    shown = subprocess.check_output([prefixes[blas] / "bin" / "python", "-c", code], env=activated(prefixes[blas]), text=True)
+    code = (
+        "import numpy; print(numpy.show_config(mode='dicts')['Build Dependencies']['blas']['name'])"
+    )
+    shown = subprocess.check_output(
+        [prefixes[blas] / "bin" / "python", "-c", code], env=activated(prefixes[blas]), text=True
+    )
     assert shown.strip() == {"mkl": "mkl-sdl", "openblas": "openblas"}[blas]

@@ -38,7 +38,11 @@ def without_wheel(releases):
 
 @pytest.mark.parametrize(
     ("releases", "check", "gated", "calls", "verdict"),
-    [(WITHOUT_CHECK, False, False, 0, "ok"), (AFFECTED, True, False, 1, "hangs"), (GATED, True, True, 0, "ok")],
+    [
+        (WITHOUT_CHECK, False, False, 0, "ok"),
+        (AFFECTED, True, False, 1, "hangs"),
+        (GATED, True, True, 0, "ok"),
+    ],
     ids=["without check", "affected", "gated"],
 )
 def test_the_verdict_on_each_release(rows, releases, check, gated, calls, verdict):
@@ -46,7 +50,12 @@ def test_the_verdict_on_each_release(rows, releases, check, gated, calls, verdic
     assert seen
     for release in seen:
         row = rows[release]
-        assert (row["check"], row["gated"], row["calls"], row["verdict"]) == (check, gated, calls, verdict), release
+        assert (row["check"], row["gated"], row["calls"], row["verdict"]) == (
+            check,
+            gated,
+            calls,
+            verdict,
+        ), release
         hangs, trials = row["decided"]
         # the race is decided: all or none
         assert (hangs, trials) == ((3, 3) if verdict == "hangs" else (0, 4)), release

@@ -27,7 +27,9 @@ def test_built_again_with_nothing_changed_nothing_is_built(artefacts):
 def test_a_package_whose_bytes_changed_is_not_trusted(artefacts, tmp_path):
     copy = tmp_path / artefacts["mkl"].name
     shutil.copy(artefacts["mkl"], copy)
-    record = artefacts["mkl"].with_name(artefacts["mkl"].name.removesuffix(".conda") + ".tests.json")
+    record = artefacts["mkl"].with_name(
+        artefacts["mkl"].name.removesuffix(".conda") + ".tests.json"
+    )
     shutil.copy(record, tmp_path)
     assert artefact.read_record(copy) is not None
     with copy.open("ab") as stream:
@@ -46,16 +48,35 @@ def checkout(artefacts, tmp_path):
 
 
 def run(tree, *args, **options):
-    command = [sys.executable, "-m", "numpy_feedstock", "build", "--channel", "bootstrap", "--blas", "openblas", *args]
+    command = [
+        sys.executable,
+        "-m",
+        "numpy_feedstock",
+        "build",
+        "--channel",
+        "bootstrap",
+        "--blas",
+        "openblas",
+        *args,
+    ]
     return subprocess.Popen(
-        command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "scripts")}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        command,
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree / "scripts")},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
     )
 
 
 def test_a_patch_that_does_not_apply_is_named_with_its_hunk(checkout):
     (patch,) = (checkout / "recipe/patches").glob("*.patch")
-    patch.write_text(patch.read_text().replace("-        with errstate(all='raise'):", "-        with errstate(all='ignore'):"))
+    patch.write_text(
+        patch.read_text().replace(
+            "-        with errstate(all='raise'):", "-        with errstate(all='ignore'):"
+        )
+    )
     process = run(checkout)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
@@ -69,7 +90,11 @@ def test_a_wrong_sha256_is_named_with_what_was_found(checkout):
     process = run(checkout)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "numpy-2.3.5.tar.gz" in errors and "expected: 00000000" in errors and "found:    784db1dc" in errors
+    assert (
+        "numpy-2.3.5.tar.gz" in errors
+        and "expected: 00000000" in errors
+        and "found:    784db1dc" in errors
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -85,7 +110,9 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
     assert process.returncode == 1
     assert "interrupted" in errors
     assert not list((checkout / "output").rglob("*.conda"))
-    running = subprocess.run(["pgrep", "-f", str(paths.WORK / "bld")], capture_output=True, text=True).stdout
+    running = subprocess.run(
+        ["pgrep", "-f", str(paths.WORK / "bld")], capture_output=True, text=True
+    ).stdout
     assert not running, f"still running: {running}"
 
 

@@ -46,16 +46,26 @@ def late_main(tmp_path_factory):
     """The library that decides the race."""
     library = tmp_path_factory.mktemp("late") / "late_main.so"
     source = paths.ROOT / "tests" / "repro" / "late_main.cpp"
-    subprocess.run(["g++", "-shared", "-fPIC", "-O2", "-Wl,--as-needed", "-o", library, source, "-ldl"], check=True)
+    subprocess.run(
+        ["g++", "-shared", "-fPIC", "-O2", "-Wl,--as-needed", "-o", library, source, "-ldl"],
+        check=True,
+    )
     return library
 
 
 def load(prefix, csp, script=SCRIPT, **variables):
     """What the report's script prints; "hangs" when it does not end."""
     command = [prefix / "bin" / "python", "-c", script, csp[0]]
-    environment = {**activated(prefix), **EIGHT_THREADS, **variables, "PYTHONPATH": ":".join(map(str, csp))}
+    environment = {
+        **activated(prefix),
+        **EIGHT_THREADS,
+        **variables,
+        "PYTHONPATH": ":".join(map(str, csp)),
+    }
     try:
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=20
+        )
     except subprocess.TimeoutExpired:
         return "hangs"
     assert result.returncode == 0, result.stderr
@@ -64,7 +74,9 @@ def load(prefix, csp, script=SCRIPT, **variables):
 
 def test_it_is_loaded_with_the_package_every_time(prefixes, csp, late_main):
     assert [load(prefixes["mkl"], csp) for _ in range(TRIALS)] == ["OK"] * TRIALS
-    assert [load(prefixes["mkl"], csp, LD_PRELOAD=str(late_main)) for _ in range(TRIALS)] == ["OK"] * TRIALS
+    assert [load(prefixes["mkl"], csp, LD_PRELOAD=str(late_main)) for _ in range(TRIALS)] == [
+        "OK"
+    ] * TRIALS
 
 
 def test_with_the_control_it_hangs(controls, csp, late_main):

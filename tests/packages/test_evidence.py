@@ -12,18 +12,29 @@ pytestmark = pytest.mark.packages
 
 
 def feedstock(*args):
-    return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, paths.ROOT / "scripts" / "feedstock", *args],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_a_row_tells_the_package_from_its_control(artefacts):
-    result = feedstock("evidence", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json")
+    result = feedstock(
+        "evidence", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json"
+    )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     package, control = found["rows"]
     # it ran on what the row says
     for row in found["rows"]:
         assert (row["library"], row["layer_found"]) == ("libmkl_rt.so.2", "intel_thread")
-    assert (package["kind"], package["calls"], package["plain"], package["decided"]) == ("package", 0, [0, 3], [0, 3])
+    assert (package["kind"], package["calls"], package["plain"], package["decided"]) == (
+        "package",
+        0,
+        [0, 3],
+        [0, 3],
+    )
     assert (control["kind"], control["calls"], control["decided"]) == ("control", 1, [3, 3])
     assert control["stacks"] and not package["stacks"]
     assert found["versions"]["mkl"] and found["artefacts"]["mkl"] == artefacts["mkl"].name
@@ -69,7 +80,9 @@ def test_the_benchmark_compares_with_the_released_wheel(artefacts):
     result = feedstock("benchmark", "--rounds", "1", "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert len(found["rows"]) > 35 and all(row["package"] > 0 and row["wheel"] > 0 for row in found["rows"])
+    assert len(found["rows"]) > 35 and all(
+        row["package"] > 0 and row["wheel"] > 0 for row in found["rows"]
+    )
     assert found["artefact"] == artefacts["openblas"].name
     # compiled for the same CPUs
     assert found["same_simd"]

@@ -36,7 +36,9 @@ def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, b
     except UsageError as error:
         pytest.skip(f"no root of an older glibc: {error}")
     code, (findings,) = floor(artefacts[blas])
-    assert {check: finding["found"] for check, finding in findings.items() if not finding["green"]} == {}
+    assert {
+        check: finding["found"] for check, finding in findings.items() if not finding["green"]
+    } == {}
     assert (code, list(findings)) == (0, CHECKS)
     assert findings["import"]["found"] == "2.3.5 on glibc 2.31"
 
@@ -65,7 +67,9 @@ def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
     def demand(unpacked):
         index = unpacked / "info" / "index.json"
         fields = json.loads(index.read_text())
-        fields["depends"] = [spec for spec in fields["depends"] if not spec.startswith("__glibc")] + ["__glibc >=2.99"]
+        fields["depends"] = [
+            spec for spec in fields["depends"] if not spec.startswith("__glibc")
+        ] + ["__glibc >=2.99"]
         index.write_text(json.dumps(fields))
 
     code, (findings,) = floor("--root", "/", altered(demand))
@@ -77,16 +81,33 @@ def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
 
 def test_a_package_that_only_says_it_runs_there_is_found_out(altered, tmp_path):
     def build(source, target, *options):
-        command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-o", target, "-x", "c", "-", "-x", "none", *options]
+        command = [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-nostdlib",
+            "-o",
+            target,
+            "-x",
+            "c",
+            "-",
+            "-x",
+            "none",
+            *options,
+        ]
         subprocess.run(command, input=source, text=True, check=True)
 
     def relink(unpacked):
         """The extension asks libc for a symbol version that no libc has yet."""
-        (extension,) = unpacked.glob("lib/python3.*/site-packages/numpy/_core/_multiarray_umath.*.so")
+        (extension,) = unpacked.glob(
+            "lib/python3.*/site-packages/numpy/_core/_multiarray_umath.*.so"
+        )
         extension.unlink()
         libc, versions = tmp_path / "libc.so.6", tmp_path / "versions"
         versions.write_text("GLIBC_2.99 { newer; };")
-        build("void newer(void) {}", libc, "-Wl,-soname,libc.so.6", f"-Wl,--version-script={versions}")
+        build(
+            "void newer(void) {}", libc, "-Wl,-soname,libc.so.6", f"-Wl,--version-script={versions}"
+        )
         build("void newer(void); void PyInit__multiarray_umath(void) { newer(); }", extension, libc)
 
     code, (findings,) = floor("--root", "/", altered(relink))

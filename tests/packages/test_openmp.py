@@ -41,9 +41,16 @@ OPENMP = 2  # what openblas_get_parallel() says of such a build
 @pytest.fixture(scope="module")
 def openblas(tmp_path_factory):
     folder = tmp_path_factory.mktemp("openmp")
-    result = subprocess.run(["apt-get", "download", "libopenblas0-openmp", "libgomp1"], cwd=folder, capture_output=True, text=True)
+    result = subprocess.run(
+        ["apt-get", "download", "libopenblas0-openmp", "libgomp1"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     if result.returncode:
-        pytest.skip(f"Debian's OpenMP build of OpenBLAS could not be had: {result.stderr.strip().splitlines()[-1]}")
+        pytest.skip(
+            f"Debian's OpenMP build of OpenBLAS could not be had: {result.stderr.strip().splitlines()[-1]}"
+        )
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
     (library,) = folder.rglob("libopenblas.so.0")
@@ -51,9 +58,15 @@ def openblas(tmp_path_factory):
 
 
 def probe(openblas, prefix, how, **variables):
-    libraries = [openblas.parents[1], *{path.parent for path in openblas.parents[4].rglob("libgomp.so.1")}, prefix / "lib"]
+    libraries = [
+        openblas.parents[1],
+        *{path.parent for path in openblas.parents[4].rglob("libgomp.so.1")},
+        prefix / "lib",
+    ]
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries)), **variables}
-    output = subprocess.check_output([sys.executable, "-c", PROBE, openblas, how], env=environment, text=True)
+    output = subprocess.check_output(
+        [sys.executable, "-c", PROBE, openblas, how], env=environment, text=True
+    )
     found = json.loads(output)
     assert found.pop("parallel") == OPENMP
     return found
@@ -64,4 +77,7 @@ def test_the_limit_around_the_check_does_not_stay(openblas, prefixes):
     assert plain == {"limit": 2, "threads": 2}
     assert probe(openblas, prefixes["openblas"], "checked", OMP_NUM_THREADS="2") == plain
     # a limit that does stay would be seen
-    assert probe(openblas, prefixes["openblas"], "plain", OMP_NUM_THREADS="1") == {"limit": 1, "threads": 1}
+    assert probe(openblas, prefixes["openblas"], "plain", OMP_NUM_THREADS="1") == {
+        "limit": 1,
+        "threads": 1,
+    }

@@ -43,9 +43,15 @@ AUDIT = "python3 scripts/audit_numpy.py /opt/conda/envs"
 # by tests/fleet, to the letter but for the hosts
 RUN_BY_FLEET = [command for command in COMMANDS if "scripts/fleet/" in command]
 # conda is on no package index that CI reaches; what is done with conda-lock's file needs one
-NEED_CONDA = [command for command in COMMANDS if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command]
+NEED_CONDA = [
+    command
+    for command in COMMANDS
+    if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command
+]
 PIN = "echo 'numpy 2.3.5 mkl*_1*' >> /opt/conda/envs/app/conda-meta/pinned"
-ONE_VARIANT = "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl --build-config > one.yaml"
+ONE_VARIANT = (
+    "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl --build-config > one.yaml"
+)
 
 
 def test_every_command_of_the_pages_is_accounted_for():
@@ -56,11 +62,20 @@ def test_every_command_of_the_pages_is_accounted_for():
 
 @pytest.mark.parametrize("command", RUN_HERE)
 def test_it_runs(command, prefixes):
-    done = subprocess.run(command, shell=True, cwd=paths.ROOT, env=activated(prefixes["mkl"]), capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=paths.ROOT,
+        env=activated(prefixes["mkl"]),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("kind", "verdict", "code"), [("prefixes", "FIXED", 0), ("controls", "AFFECTED", 1)])
+@pytest.mark.parametrize(
+    ("kind", "verdict", "code"), [("prefixes", "FIXED", 0), ("controls", "AFFECTED", 1)]
+)
 def test_the_audit_tells_the_mkl_package_from_its_control(request, kind, verdict, code):
     prefix = request.getfixturevalue(kind)["mkl"]
     command = AUDIT.replace("/opt/conda/envs", shlex.quote(str(prefix)))
@@ -70,14 +85,21 @@ def test_the_audit_tells_the_mkl_package_from_its_control(request, kind, verdict
     assert row[:2] == [verdict, "2.3.5"] and row[2].startswith("mkl_py") and row[4] == "mkl"
 
 
-@pytest.mark.parametrize("command", [command for command in NEED_CONDA if "numpy=" in command] + [PIN])
+@pytest.mark.parametrize(
+    "command", [command for command in NEED_CONDA if "numpy=" in command] + [PIN]
+)
 def test_the_specs_to_install_pick_our_mkl_build(command, channels):
     specs = [word for word in shlex.split(command) if "=" in word or word.startswith("numpy ")]
     assert solve(channels, specs)["numpy"].startswith("mkl_py")
 
 
 def test_the_narrowed_conda_build_is_one_variant(tmp_path):
-    subprocess.run(ONE_VARIANT.replace("one.yaml", str(tmp_path / "one.yaml")), shell=True, cwd=paths.ROOT, check=True)
+    subprocess.run(
+        ONE_VARIANT.replace("one.yaml", str(tmp_path / "one.yaml")),
+        shell=True,
+        cwd=paths.ROOT,
+        check=True,
+    )
     (rendered,) = variant.render("linux-64", yaml.safe_load((tmp_path / "one.yaml").read_text()))
     assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")
 

@@ -65,18 +65,30 @@ def test_what_was_changed_afterwards_is_named(broken, unpacked):
     def change(folder):
         text = (folder / PATCH).read_text()
         assert text.count("for the product below:") == 1
-        repack.replace(folder / PATCH, text.replace("for the product below:", "for the product there:"))
+        repack.replace(
+            folder / PATCH, text.replace("for the product below:", "for the product there:")
+        )
         repack.replace(folder / name, bytes(data))
 
     done = verify("--json", "--channel", "bootstrap", broken(change))
     assert done.returncode == 1, done.stderr
-    found = {finding["file"]: finding for finding in json.loads(done.stdout)["findings"] if finding["check"] == "rebuild"}
+    found = {
+        finding["file"]: finding
+        for finding in json.loads(done.stdout)["findings"]
+        if finding["check"] == "rebuild"
+    }
     size = f"{len(data)} bytes"
-    assert (found[name]["found"], found[name]["allowed"]) == (f"{size}, other ones from byte 100 on", f"{size}, as rebuilt")
+    assert (found[name]["found"], found[name]["allowed"]) == (
+        f"{size}, other ones from byte 100 on",
+        f"{size}, as rebuilt",
+    )
     # each once: the file, its bytecode, and the two lists of sums
     assert sorted(file.removeprefix(name.removesuffix("numpy/version.py")) for file in found) == [
-        "info/paths.json", f"numpy-{RELEASE}.dist-info/RECORD", "numpy/__init__.py",
-        f"numpy/__pycache__/__init__.cpython-{PYTHON.replace('.', '')}.pyc", "numpy/version.py",
+        "info/paths.json",
+        f"numpy-{RELEASE}.dist-info/RECORD",
+        "numpy/__init__.py",
+        f"numpy/__pycache__/__init__.cpython-{PYTHON.replace('.', '')}.pyc",
+        "numpy/version.py",
     ]
 
 
@@ -96,23 +108,36 @@ def test_a_missing_file_another_file_and_a_mode_are_named(unpacked, tmp_path):
 def test_other_compilers_than_the_recorded_are_named_before_anything_is_built(broken):
     def older(folder):
         text = (folder / RENDERED).read_text()
-        repack.replace(folder / RENDERED, text.replace("name: gxx_linux-64\n      version: ", "name: gxx_linux-64\n      version: 9."))
+        repack.replace(
+            folder / RENDERED,
+            text.replace(
+                "name: gxx_linux-64\n      version: ", "name: gxx_linux-64\n      version: 9."
+            ),
+        )
 
     done = verify("--channel", "bootstrap", broken(older))
     assert (done.returncode, done.stdout) == (1, "")
     assert "it was built with others than file:" in done.stderr
-    assert "\n  recorded: gxx_linux-64 9." in done.stderr and "\n  found:    gxx_linux-64 " in done.stderr
+    assert (
+        "\n  recorded: gxx_linux-64 9." in done.stderr
+        and "\n  found:    gxx_linux-64 " in done.stderr
+    )
 
 
 def test_without_its_recipe_it_cannot_be_rebuilt(broken):
     done = verify(broken(lambda folder: (folder / "info/recipe/recipe.yaml").unlink()))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "cannot be rebuilt: nothing in it says how\n  expected: info/recipe/recipe.yaml" in done.stderr
+    assert (
+        "cannot be rebuilt: nothing in it says how\n  expected: info/recipe/recipe.yaml"
+        in done.stderr
+    )
 
 
 def test_of_another_platform_it_cannot_be_rebuilt(broken):
     def change(folder):
-        repack.edit_json(folder / "info/index.json", lambda index: index.update(subdir="linux-aarch64"))
+        repack.edit_json(
+            folder / "info/index.json", lambda index: index.update(subdir="linux-aarch64")
+        )
 
     done = verify(broken(change))
     assert (done.returncode, done.stdout) == (2, "")

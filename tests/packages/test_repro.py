@@ -14,8 +14,17 @@ pytestmark = pytest.mark.packages
 
 def repro(prefix, *args, **variables):
     """repro.py in an environment; (exit code, its JSON)."""
-    command = [prefix / "bin" / "python", paths.ROOT / "tests" / "repro" / "repro.py", "--json", "--timeout", "10", *args]
-    result = subprocess.run(command, env={**activated(prefix), **variables}, capture_output=True, text=True)
+    command = [
+        prefix / "bin" / "python",
+        paths.ROOT / "tests" / "repro" / "repro.py",
+        "--json",
+        "--timeout",
+        "10",
+        *args,
+    ]
+    result = subprocess.run(
+        command, env={**activated(prefix), **variables}, capture_output=True, text=True
+    )
     print(result.stderr)
     return result.returncode, json.loads(result.stdout)
 
@@ -37,7 +46,9 @@ def test_with_mkl_every_check_fails_on_the_control(controls):
     code, report = repro(controls["mkl"])
     assert (code, failed(report)) == (1, {"hang", "calls", "threads"})
     # every import hangs where the race is decided; it stops after three
-    (decided,) = [f["facts"] for f in report["findings"] if f["check"] == "hang" and "late" in f["setting"]]
+    (decided,) = [
+        f["facts"] for f in report["findings"] if f["check"] == "hang" and "late" in f["setting"]
+    ]
     assert decided == {"trials": 3, "hangs": 3, "crashes": []}
     assert report["stacks"] and report["lock"]
 
@@ -67,6 +78,8 @@ def test_the_trap_is_found(controls, tmp_path):
     )
     (trapped / "__init__.py").write_text(text.replace(call, around))
     code, report = repro(prefix, "--check", "threads", PYTHONPATH=str(tmp_path))
-    (facts,) = [finding["facts"] for finding in report["findings"] if finding["setting"] == "8 threads"]
+    (facts,) = [
+        finding["facts"] for finding in report["findings"] if finding["setting"] == "8 threads"
+    ]
     assert (code, failed(report)) == (1, {"threads"})
     assert (facts["checked"]["max_threads"], facts["unchecked"]["max_threads"]) == (1, 8)

@@ -31,12 +31,19 @@ def public(channels, artefacts, tmp_path_factory):
             index = json.load(stream)
         if subdir == "linux-64":
             for path in artefacts.values():
-                entry = {**ours[path.name], "build_number": 0, "build": ours[path.name]["build"].removesuffix("100") + "0"}
+                entry = {
+                    **ours[path.name],
+                    "build_number": 0,
+                    "build": ours[path.name]["build"].removesuffix("100") + "0",
+                }
                 index["packages.conda"][path.name.replace("_100.", "_0.")] = entry
                 newer = path.name.replace("_100.", "_0.").replace(RELEASE, NEWER)
                 index["packages.conda"][newer] = {**entry, "version": NEWER, "sha256": "0" * 64}
         for entry in index["packages.conda"].values():
-            entry["depends"] = ["__glibc >=2.17" if spec.startswith("__glibc") else spec for spec in entry["depends"]]
+            entry["depends"] = [
+                "__glibc >=2.17" if spec.startswith("__glibc") else spec
+                for spec in entry["depends"]
+            ]
         (folder / subdir).mkdir()
         (folder / subdir / "repodata.json").write_text(json.dumps(index))
     return channel.url(folder)
@@ -46,7 +53,12 @@ def host(glibc):
     """The virtual packages of a host with a glibc."""
     here = [package.into_generic() for package in rattler.VirtualPackage.detect()]
     others = [package for package in here if package.name.normalized != "__glibc"]
-    return [*others, rattler.GenericVirtualPackage(rattler.PackageName("__glibc"), rattler.Version(glibc), rattler.BuildString("0"))]
+    return [
+        *others,
+        rattler.GenericVirtualPackage(
+            rattler.PackageName("__glibc"), rattler.Version(glibc), rattler.BuildString("0")
+        ),
+    ]
 
 
 def numpy_of(channels, glibc, *specs, **options):
@@ -76,7 +88,10 @@ def test_ours_is_picked_before_an_unpatched_one(public, artefacts, glibc, specs,
 
 def test_alone_the_public_channel_gives_the_unpatched_one(public):
     """That the tests above have something to choose from."""
-    assert numpy_of([public], "2.28", f"numpy={RELEASE}", "blas=*=mkl") == (public.rstrip("/"), _unpatched(public, "mkl"))
+    assert numpy_of([public], "2.28", f"numpy={RELEASE}", "blas=*=mkl") == (
+        public.rstrip("/"),
+        _unpatched(public, "mkl"),
+    )
 
 
 def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, artefacts):
@@ -89,21 +104,35 @@ def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, artefact
 def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, artefacts):
     """The rollout guide says so, because one would think otherwise."""
     strict = {"channel_priority": rattler.ChannelPriority.Strict}
-    assert numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={NEWER}", **strict)[0] == public.rstrip("/")
+    assert numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={NEWER}", **strict)[
+        0
+    ] == public.rstrip("/")
 
 
 def _unpatched(public, blas):
     with open(public.removeprefix("file://").rstrip("/") + "/linux-64/repodata.json") as stream:
-        found = [each["build"] for name, each in json.load(stream)["packages.conda"].items() if name.startswith(f"numpy-{RELEASE}-{blas}")]
+        found = [
+            each["build"]
+            for name, each in json.load(stream)["packages.conda"].items()
+            if name.startswith(f"numpy-{RELEASE}-{blas}")
+        ]
     (build,) = found
     return build
 
 
 def test_refreshing_a_lockfile_brings_ours(public):
     """As pixi and conda-lock do: what is locked is kept where it can be, and numpy is asked anew."""
-    locked = prefix.solve([public], [f"numpy={RELEASE}", "blas=*=mkl", f"python={PYTHON}"], host("2.28"))
+    locked = prefix.solve(
+        [public], [f"numpy={RELEASE}", "blas=*=mkl", f"python={PYTHON}"], host("2.28")
+    )
     kept = [record for record in locked if record.name.normalized != "numpy"]
-    source, build = numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={RELEASE}", "blas=*=mkl", locked_packages=kept)
+    source, build = numpy_of(
+        [channel.url(OUTPUT), public],
+        "2.28",
+        f"numpy={RELEASE}",
+        "blas=*=mkl",
+        locked_packages=kept,
+    )
     assert (source, build.endswith("_100")) == (channel.url(OUTPUT).rstrip("/"), True)
 
 

@@ -18,18 +18,31 @@ pytestmark = pytest.mark.packages
 # RHEL 8's: the newest versions of symbols that its glibc and its libgcc_s have
 FLOOR = {"GLIBC": (2, 28), "GCC": (7, 0, 0)}
 # of glibc 2.28, and libgcc
-SYSTEM = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2", "libgcc_s.so.1"}
+SYSTEM = {
+    "libc.so.6",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "ld-linux-x86-64.so.2",
+    "libgcc_s.so.1",
+}
 BLAS = {"mkl": {"libmkl_rt.so.2"}, "openblas": {"libopenblas.so.0"}}
 
 
 def readelf(option, path):
-    return subprocess.check_output(["readelf", "--wide", option, path], text=True, env={**os.environ, "LC_ALL": "C"})
+    return subprocess.check_output(
+        ["readelf", "--wide", option, path], text=True, env={**os.environ, "LC_ALL": "C"}
+    )
 
 
 def newer_than_the_floor(path):
     """The versions of symbols, ("GLIBC", "2.34"), that a library asks for and RHEL 8 has not."""
     needed = set(re.findall(r"Name: (\w+)_([\d.]+) ", readelf("--version-info", path)))
-    return {(name, version) for name, version in needed if tuple(map(int, version.split("."))) > FLOOR.get(name, ())}
+    return {
+        (name, version)
+        for name, version in needed
+        if tuple(map(int, version.split("."))) > FLOOR.get(name, ())
+    }
 
 
 def libraries_needed(path):
@@ -37,11 +50,15 @@ def libraries_needed(path):
 
 
 @pytest.mark.parametrize("blas", ["mkl", "openblas"])
-def test_no_file_of_the_package_needs_a_newer_glibc_or_a_shared_libstdcpp(artefacts, blas, tmp_path):
+def test_no_file_of_the_package_needs_a_newer_glibc_or_a_shared_libstdcpp(
+    artefacts, blas, tmp_path
+):
     extract(artefacts[blas], tmp_path)
     libraries = list(tmp_path.rglob("*.so"))
     assert len(libraries) > 15
-    assert {path.name: newer_than_the_floor(path) for path in libraries if newer_than_the_floor(path)} == {}
+    assert {
+        path.name: newer_than_the_floor(path) for path in libraries if newer_than_the_floor(path)
+    } == {}
     assert set().union(*map(libraries_needed, libraries)) <= SYSTEM | BLAS[blas]
     assert artefact.glibc_floor(artefacts[blas]) == "2.28"
 
@@ -64,26 +81,37 @@ def link(variables, source, *options):
     command = f'{compiler} {flags} -O2 -fPIC -I"$INCLUDE" "$@" $LDFLAGS'
     done = subprocess.run(
         ["bash", "-c", command, "bash", "-o", made, source, *options],
-        env={**variables, "INCLUDE": sysconfig.get_path("include")}, capture_output=True, text=True,
+        env={**variables, "INCLUDE": sysconfig.get_path("include")},
+        capture_output=True,
+        text=True,
     )
     return made, done.stderr
 
 
 def test_debians_gcc_compiles_for_2_28_and_the_machines_for_the_machine(compilers):
     command = ["bash", "-c", "$CC -dumpfullversion; $CXX -dumpfullversion"]
-    versions = {glibc: subprocess.check_output(command, env=variables, text=True).split() for glibc, variables in compilers.items()}
+    versions = {
+        glibc: subprocess.check_output(command, env=variables, text=True).split()
+        for glibc, variables in compilers.items()
+    }
     machine = subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip()
     assert versions["machine"] == [machine] * 2
-    debians = list(Path(compilers["2.28"]["CONDA_PREFIX"], "conda-meta").glob("gcc_impl_linux-64-*"))
+    debians = list(
+        Path(compilers["2.28"]["CONDA_PREFIX"], "conda-meta").glob("gcc_impl_linux-64-*")
+    )
     assert versions["2.28"] == [debians[0].name.split("-")[2] if debians else machine] * 2
 
 
 def test_a_probe_without_flags_links(compilers, tmp_path):
     """As numpy's for SIMD features, which are left out where theirs do not."""
     source = tmp_path / "probe.c"
-    source.write_text("#include <immintrin.h>\nint main(void) { return _mm_cvtsi128_si32(_mm_setzero_si128()); }\n")
+    source.write_text(
+        "#include <immintrin.h>\nint main(void) { return _mm_cvtsi128_si32(_mm_setzero_si128()); }\n"
+    )
     command = ["bash", "-c", f"$CC -mavx2 {source} -o {tmp_path}/probe"]
-    assert subprocess.run(command, env=compilers["2.28"], capture_output=True, text=True).stderr == ""
+    assert (
+        subprocess.run(command, env=compilers["2.28"], capture_output=True, text=True).stderr == ""
+    )
     subprocess.run([tmp_path / "probe"], check=True)
 
 
@@ -115,7 +143,7 @@ def test_a_program_in_cpp_runs(compilers, tmp_path):
     source = tmp_path / "program.cpp"
     source.write_text(
         "#include <iostream>\n"
-        "static std::string constructed = \"constructed\";\n"
+        'static std::string constructed = "constructed";\n'
         "int main() { try { throw constructed; } catch (const std::string &caught) { std::cout << caught; } }\n"
     )
     program, complaints = link(compilers["2.28"], source)
@@ -180,12 +208,19 @@ def test_an_extension_in_cpp_needs_no_shared_libstdcpp_and_works(compilers, tmp_
     (tmp_path / "extension.cpp").write_text(EXTENSION)
     thrower, complaints = link(compilers["2.28"], tmp_path / "libthrower.cpp", "-shared")
     assert complaints == ""
-    extension, complaints = link(compilers["2.28"], tmp_path / "extension.cpp", "-shared", "-Wl,-rpath,$ORIGIN", thrower)
+    extension, complaints = link(
+        compilers["2.28"], tmp_path / "extension.cpp", "-shared", "-Wl,-rpath,$ORIGIN", thrower
+    )
     assert complaints == ""
     for library in (thrower, extension):
         assert not newer_than_the_floor(library)
         assert libraries_needed(library) <= SYSTEM | {str(thrower)}
-        assert not re.search(r"(GLOBAL|WEAK) +DEFAULT +\d+ (_ZNSt13runtime_errorC|stat$)", readelf("--dyn-syms", library))
+        assert not re.search(
+            r"(GLOBAL|WEAK) +DEFAULT +\d+ (_ZNSt13runtime_errorC|stat$)",
+            readelf("--dyn-syms", library),
+        )
     code = "import extension; print(extension.run())"
-    shown = subprocess.check_output(["python", "-c", code], cwd=tmp_path, env=compilers["2.28"], text=True)
+    shown = subprocess.check_output(
+        ["python", "-c", code], cwd=tmp_path, env=compilers["2.28"], text=True
+    )
     assert shown == "(16, 1, 'untouched', 1)\n"

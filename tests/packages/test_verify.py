@@ -46,7 +46,9 @@ def broken(unpacked, artefacts, tmp_path):
         findings = checks.verify(package, print)
         assert {finding.artefact for finding in findings} <= {package.name}
         assert len(findings) == len(set(findings))
-        return {(finding.check, finding.file, finding.found, finding.allowed) for finding in findings}
+        return {
+            (finding.check, finding.file, finding.found, finding.allowed) for finding in findings
+        }
 
     return verified
 
@@ -70,7 +72,9 @@ def respecify(**specs):
 
     def change(index):
         kept = [spec for spec in index["depends"] if spec.split()[0] not in specs]
-        index["depends"] = kept + [f"{name} {rest}" for name, rest in specs.items() if rest is not None]
+        index["depends"] = kept + [
+            f"{name} {rest}" for name, rest in specs.items() if rest is not None
+        ]
 
     return lambda folder: repack.edit_json(folder / INDEX, change)
 
@@ -99,7 +103,9 @@ def append(pattern, data):
 def test_the_shipped_packages_are_fine(artefacts):
     done = feedstock(*artefacts.values())
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert [f"{path.name}: 0 findings ({CHECKS})" for path in artefacts.values()] == done.stdout.splitlines()
+    assert [
+        f"{path.name}: 0 findings ({CHECKS})" for path in artefacts.values()
+    ] == done.stdout.splitlines()
 
 
 def test_a_package_made_again_unchanged_is_fine(broken):
@@ -109,20 +115,34 @@ def test_a_package_made_again_unchanged_is_fine(broken):
 def test_symbols_newer_than_the_declared_glibc(broken, unpacked):
     newest = elf.read(only(unpacked, UMATH)).newest("GLIBC")
     found = broken(respecify(__glibc=">=2.17,<3.0.a0"))
-    assert ("symbols", relative(unpacked, UMATH), f"GLIBC_{newest}", "GLIBC_2.17 by its dependencies") in found
+    assert (
+        "symbols",
+        relative(unpacked, UMATH),
+        f"GLIBC_{newest}",
+        "GLIBC_2.17 by its dependencies",
+    ) in found
     assert {check for check, *_ in found} == {"symbols"}
 
 
 def test_symbols_newer_than_the_declared_libstdcxx(broken, tmp_path):
     source = tmp_path / "twice.cpp"
-    source.write_text("#include <string>\nstd::string twice(const std::string &text) { return text + text; }\n")
+    source.write_text(
+        "#include <string>\nstd::string twice(const std::string &text) { return text + text; }\n"
+    )
 
     def bring_along(folder):
         respecify(libstdcxx=">=4")(folder)
-        subprocess.run(["g++", "-shared", "-fPIC", source, "-o", folder / "lib/twice.so"], check=True)
+        subprocess.run(
+            ["g++", "-shared", "-fPIC", source, "-o", folder / "lib/twice.so"], check=True
+        )
 
     # what the strings of C++11 came with: gcc 5
-    assert ("symbols", "lib/twice.so", "GLIBCXX_3.4.21", "GLIBCXX_3.4.19 by its dependencies") in broken(bring_along)
+    assert (
+        "symbols",
+        "lib/twice.so",
+        "GLIBCXX_3.4.21",
+        "GLIBCXX_3.4.19 by its dependencies",
+    ) in broken(bring_along)
 
 
 def test_a_program_of_the_building_machine(broken):
@@ -132,26 +152,43 @@ def test_a_program_of_the_building_machine(broken):
         respecify(__glibc=None)(folder)
         shutil.copy(os.path.realpath(sys.executable), folder / "bin" / "helper")
 
-    ((found, allowed),) = (what for check, file, *what in broken(bring_along) if (check, file) == ("symbols", "bin/helper"))
+    ((found, allowed),) = (
+        what
+        for check, file, *what in broken(bring_along)
+        if (check, file) == ("symbols", "bin/helper")
+    )
     assert re.fullmatch(r"GLIBC_2\.\d\d", found) and allowed == "GLIBC_2.17 by its dependencies"
 
 
 def test_a_library_that_no_dependency_brings(broken, unpacked):
-    ((check, file, found, allowed),) = broken(patchelf("--replace-needed", "libmkl_rt.so.2", "libtatlas.so.3"))
+    ((check, file, found, allowed),) = broken(
+        patchelf("--replace-needed", "libmkl_rt.so.2", "libtatlas.so.3")
+    )
     assert (check, file, found) == ("libraries", relative(unpacked, UMATH), "libtatlas.so.3")
     assert "libmkl_rt.so.*" in allowed.split() and "libopenblas.so.0" not in allowed.split()
 
 
 def test_a_library_whose_dependency_was_dropped(broken, unpacked):
     found = broken(respecify(mkl=None))
-    assert ("libraries", relative(unpacked, UMATH), "libmkl_rt.so.2") in {what[:3] for what in found}
+    assert ("libraries", relative(unpacked, UMATH), "libmkl_rt.so.2") in {
+        what[:3] for what in found
+    }
     assert ("metadata", INDEX, "depends: no mkl", r"mkl >=\d{4}\.\d+\.\d+,<\d{4}\.0a0") in found
 
 
 def test_a_cut_library(broken, unpacked):
-    found = broken(lambda folder: repack.replace(only(folder, UMATH), only(folder, UMATH).read_bytes()[:100_000]))
+    found = broken(
+        lambda folder: repack.replace(
+            only(folder, UMATH), only(folder, UMATH).read_bytes()[:100_000]
+        )
+    )
     ((check, file, said, allowed),) = found
-    assert (check, file, said.split(":")[0], allowed) == ("symbols", relative(unpacked, UMATH), "broken ELF file", "a whole ELF file")
+    assert (check, file, said.split(":")[0], allowed) == (
+        "symbols",
+        relative(unpacked, UMATH),
+        "broken ELF file",
+        "a whole ELF file",
+    )
 
 
 @pytest.mark.parametrize("entry", ["/opt/intel/lib", "$ORIGIN/../../../../../../lib", "lib"])
@@ -162,11 +199,15 @@ def test_an_rpath_that_is_absolute_or_leaves_the_prefix(entry, broken, unpacked)
 
 @pytest.mark.parametrize("pattern", [INIT, UMATH], ids=["text", "binary"])
 @pytest.mark.parametrize(
-    "path", [f"{paths.ROOT}/build/venv", os.path.expanduser("~/numpy"), "/x/conda-bld/numpy_17/work"], ids=["checkout", "home", "builder"]
+    "path",
+    [f"{paths.ROOT}/build/venv", os.path.expanduser("~/numpy"), "/x/conda-bld/numpy_17/work"],
+    ids=["checkout", "home", "builder"],
 )
 def test_a_leaked_path_in_text_and_binary(pattern, path, broken, unpacked):
     found = broken(append(pattern, b"\n# " + path.encode() + b"\n"))
-    assert found == {("paths", relative(unpacked, pattern), path, "no path of the building machine")}
+    assert found == {
+        ("paths", relative(unpacked, pattern), path, "no path of the building machine")
+    }
 
 
 def test_the_folder_it_was_built_in_is_known_from_its_own_record(broken, unpacked):
@@ -179,7 +220,10 @@ def test_the_folder_it_was_built_in_is_known_from_its_own_record(broken, unpacke
 
     assert broken(built_elsewhere) == {
         ("paths", file, found, "no path of the building machine")
-        for file, found in ((relative(unpacked, INIT), "/data/ci/cache/gcc"), (rendered, "/data/ci/job-7/b"))
+        for file, found in (
+            (relative(unpacked, INIT), "/data/ci/cache/gcc"),
+            (rendered, "/data/ci/job-7/b"),
+        )
     }
 
 
@@ -188,7 +232,9 @@ def test_a_prefix_that_nothing_replaces_at_installation(broken):
         (entry,) = (entry for entry in content["paths"] if entry["_path"] == "bin/f2py")
         del entry["prefix_placeholder"], entry["file_mode"]
 
-    ((check, file, found, _),) = broken(lambda folder: repack.edit_json(folder / "info/paths.json", forget))
+    ((check, file, found, _),) = broken(
+        lambda folder: repack.edit_json(folder / "info/paths.json", forget)
+    )
     assert (check, file) == ("paths", "bin/f2py") and found.endswith("_placehold...")
 
 
@@ -196,8 +242,19 @@ def test_the_patch_undone(broken, unpacked):
     def undo(folder):
         init = only(folder, INIT)
         repack.replace(init, init.read_bytes())
-        command = ["git", "apply", "--reverse", f"--directory={init.parents[1].relative_to(folder)}", only(folder, PATCH)]
-        subprocess.run(command, cwd=folder, check=True, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)})
+        command = [
+            "git",
+            "apply",
+            "--reverse",
+            f"--directory={init.parents[1].relative_to(folder)}",
+            only(folder, PATCH),
+        ]
+        subprocess.run(
+            command,
+            cwd=folder,
+            check=True,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+        )
 
     assert broken(undo) == {("gate", relative(unpacked, INIT), "ungated", "gated")}
 
@@ -207,7 +264,12 @@ def test_the_patch_undone(broken, unpacked):
     [
         ("    blas_fpe_check()\n", "", "absent", "gated"),
         ("    blas_fpe_check()\n", "    blas_fpe_check(\n", "not Python", "gated"),
-        (' or os.uname().machine != "arm64"', "", "another check", "the one that the patch in info/recipe leaves"),
+        (
+            ' or os.uname().machine != "arm64"',
+            "",
+            "another check",
+            "the one that the patch in info/recipe leaves",
+        ),
     ],
 )
 def test_a_gate_that_is_not_the_patchs(text, instead, found, allowed, broken, unpacked):
@@ -217,17 +279,32 @@ def test_a_gate_that_is_not_the_patchs(text, instead, found, allowed, broken, un
         repack.replace(only(folder, INIT), source.replace(text, instead))
 
     ((check, file, said, limit),) = broken(change)
-    assert (check, file, said.split(":")[0], limit) == ("gate", relative(unpacked, INIT), found, allowed)
+    assert (check, file, said.split(":")[0], limit) == (
+        "gate",
+        relative(unpacked, INIT),
+        found,
+        allowed,
+    )
 
 
 def test_another_patch_beside_ours(broken):
     text = "--- a/meson.build\n+++ b/meson.build\n@@ -1 +1,2 @@\n what is no Python\n+as well\n"
-    assert broken(lambda folder: repack.replace(folder / "info/recipe/patches/0000-another.patch", text)) == set()
+    assert (
+        broken(
+            lambda folder: repack.replace(folder / "info/recipe/patches/0000-another.patch", text)
+        )
+        == set()
+    )
 
 
-@pytest.mark.parametrize("pattern", ["info/recipe/repro/repro.py", "info/recipe/repro/count_gemm.cpp", "info/licenses/LICENSE.txt"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["info/recipe/repro/repro.py", "info/recipe/repro/count_gemm.cpp", "info/licenses/LICENSE.txt"],
+)
 def test_a_file_that_does_not_travel_with_it(pattern, broken):
-    assert broken(lambda folder: (folder / pattern).unlink()) == {("recipe", pattern, "missing", "there")}
+    assert broken(lambda folder: (folder / pattern).unlink()) == {
+        ("recipe", pattern, "missing", "there")
+    }
 
 
 def test_the_patch_does_not_travel_with_it(broken, unpacked):
@@ -245,17 +322,28 @@ def test_an_empty_licence(broken):
     [
         ({"libcblas": None}, "depends: no libcblas", r"libcblas >=3\.9\.0,<4\.0a0"),
         ({"scipy": ">=1"}, "depends: scipy >=1", "no scipy"),
-        ({"python_abi": "3.12.* *_cp311"}, "depends: python_abi 3.12.* *_cp311", r"python_abi 3\.(\d+)\.\* \*_cp3\1"),
+        (
+            {"python_abi": "3.12.* *_cp311"},
+            "depends: python_abi 3.12.* *_cp311",
+            r"python_abi 3\.(\d+)\.\* \*_cp3\1",
+        ),
         ({"liblapack": ">=3.9.0"}, "depends: liblapack >=3.9.0", r"liblapack >=3\.9\.0,<4\.0a0"),
     ],
 )
-def test_dependencies_that_are_neither_conda_forges_nor_a_named_difference(specs, found, allowed, broken):
+def test_dependencies_that_are_neither_conda_forges_nor_a_named_difference(
+    specs, found, allowed, broken
+):
     assert broken(respecify(**specs)) == {("metadata", INDEX, found, allowed)}
 
 
 def test_a_blas_that_is_not_pinned_to_the_flavour(broken):
     found = broken(respecify(libblas=">=3.9.0,<4.0a0"))
-    assert ("metadata", INDEX, "depends: libblas >=3.9.0,<4.0a0", r"libblas \* \*_(mkl|openblas)") in found
+    assert (
+        "metadata",
+        INDEX,
+        "depends: libblas >=3.9.0,<4.0a0",
+        r"libblas \* \*_(mkl|openblas)",
+    ) in found
 
 
 @pytest.mark.parametrize(
@@ -268,13 +356,22 @@ def test_a_blas_that_is_not_pinned_to_the_flavour(broken):
     ],
 )
 def test_metadata_that_differs(key, value, allowed, broken):
-    found = broken(lambda folder: repack.edit_json(folder / INDEX, lambda index: index.update({key: value})))
+    found = broken(
+        lambda folder: repack.edit_json(folder / INDEX, lambda index: index.update({key: value}))
+    )
     assert found == {("metadata", INDEX, f"{key}: {value}", f"{key}: {allowed}")}
 
 
 def test_other_run_exports(broken):
     found = broken(lambda folder: repack.replace(folder / "info/run_exports.json", "{}"))
-    assert found == {("metadata", "info/run_exports.json", "run_exports: {}", "run_exports: {'weak': ['numpy >=1.23,<3']}")}
+    assert found == {
+        (
+            "metadata",
+            "info/run_exports.json",
+            "run_exports: {}",
+            "run_exports: {'weak': ['numpy >=1.23,<3']}",
+        )
+    }
 
 
 def test_another_release_needs_no_patch_and_may_be_conda_forges_own(broken, unpacked):
@@ -283,17 +380,24 @@ def test_another_release_needs_no_patch_and_may_be_conda_forges_own(broken, unpa
     def upstream_fixed(folder):
         only(folder, PATCH).unlink()
         respecify(__glibc=">=2.36,<3.0.a0", libstdcxx=">=14")(folder)
-        repack.edit_json(folder / INDEX, lambda index: index.update(version="2.4.5", build_number=0, build="py311h1234567_0"))
+        repack.edit_json(
+            folder / INDEX,
+            lambda index: index.update(version="2.4.5", build_number=0, build="py311h1234567_0"),
+        )
 
     assert broken(upstream_fixed) == set()
 
 
 def test_a_release_that_the_policy_does_not_know(broken):
-    found = broken(lambda folder: repack.edit_json(folder / INDEX, lambda index: index.update(version="2.5.0")))
+    found = broken(
+        lambda folder: repack.edit_json(folder / INDEX, lambda index: index.update(version="2.5.0"))
+    )
     assert found == {("metadata", INDEX, "numpy 2.5.0", r"numpy 2\.3\.5|2\.4\.[0-6]")}
 
 
-def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(unpacked, artefacts, tmp_path):
+def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
+    unpacked, artefacts, tmp_path
+):
     folder = repack.copy(unpacked, tmp_path / "broken")
     respecify(__glibc=">=2.17,<3.0.a0", libcblas=None)(folder)
     patchelf("--set-rpath", "/opt/lib")(folder)
@@ -307,18 +411,30 @@ def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(unpacked
     report = json.loads(done.stdout)
     assert report["artefacts"] == [package.name, artefacts["openblas"].name, cut.name]
     found = {(finding["artefact"], finding["check"]) for finding in report["findings"]}
-    assert found == {(package.name, check) for check in ("symbols", "rpath", "recipe", "metadata")} | {(cut.name, "package")}
+    assert found == {
+        (package.name, check) for check in ("symbols", "rpath", "recipe", "metadata")
+    } | {(cut.name, "package")}
     assert set(report["findings"][0]) == {"artefact", "file", "check", "found", "allowed"}
 
     done = feedstock(package, artefacts["openblas"], cut)
     assert done.returncode == 1
-    for said in ("/opt/lib", "depends: no libcblas", "GLIBC_2.17 by its dependencies", "not a whole conda package"):
+    for said in (
+        "/opt/lib",
+        "depends: no libcblas",
+        "GLIBC_2.17 by its dependencies",
+        "not a whole conda package",
+    ):
         assert said in done.stdout
     assert f"{artefacts['openblas'].name}: 0 findings" in done.stdout
 
 
 def test_a_package_of_another_name_is_said_to_be_one(channels):
-    (package,) = (paths.BUILD / f"bootstrap-{sys.version_info[0]}.{sys.version_info[1]}").glob("linux-64/mkl-20*.conda")
+    (package,) = (paths.BUILD / f"bootstrap-{sys.version_info[0]}.{sys.version_info[1]}").glob(
+        "linux-64/mkl-20*.conda"
+    )
     done = feedstock(package)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64" in done.stderr
+    assert (
+        f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64"
+        in done.stderr
+    )

@@ -31,7 +31,9 @@ def audit(request):
     def run(*arguments, wrapper=(), **variables):
         # -I: nothing but the file itself and the standard library
         command = [*wrapper, python, "-I", "-B", "-W", "error", SCRIPT, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables})
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables}
+        )
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
@@ -61,7 +63,9 @@ def extension(tmp_path_factory):
 @pytest.fixture
 def numpy(extension):
     """Puts a numpy into a folder of packages."""
-    return lambda site, needs=MKL, source=UNGATED, **options: trees.put_numpy(site, extension(needs), source, **options)
+    return lambda site, needs=MKL, source=UNGATED, **options: trees.put_numpy(
+        site, extension(needs), source, **options
+    )
 
 
 @pytest.fixture
@@ -92,14 +96,18 @@ def conda(extension):
         ("\0", MKL, None, "UNKNOWN", "mkl"),
     ],
 )
-def test_the_verdict_is_by_the_syntax_tree_and_the_blas(rows, conda, tmp_path, source, needs, libblas, verdict, blas):
+def test_the_verdict_is_by_the_syntax_tree_and_the_blas(
+    rows, conda, tmp_path, source, needs, libblas, verdict, blas
+):
     conda(tmp_path, libblas, source=source, needs=needs)
     (row,), troubles = rows(tmp_path)
     assert (row["verdict"], row["blas"], troubles) == (verdict, blas, [])
     assert row["blas_by"] and row["reason"].endswith("; BLAS: " + row["blas_by"])
 
 
-def test_the_blas_behind_an_interface_that_nobody_recorded_is_where_its_link_ends(rows, conda, tmp_path):
+def test_the_blas_behind_an_interface_that_nobody_recorded_is_where_its_link_ends(
+    rows, conda, tmp_path
+):
     lib = conda(tmp_path, needs=INTERFACE) / "lib"
     (lib / MKL).touch()
     (lib / INTERFACE).symlink_to(MKL)
@@ -107,15 +115,24 @@ def test_the_blas_behind_an_interface_that_nobody_recorded_is_where_its_link_end
     assert (row["verdict"], row["blas_by"]) == ("AFFECTED", MKL)
 
 
-def test_the_record_of_libblas_stands_in_for_an_extension_that_cannot_be_read(rows, conda, tmp_path):
+def test_the_record_of_libblas_stands_in_for_an_extension_that_cannot_be_read(
+    rows, conda, tmp_path
+):
     (extension,) = conda(tmp_path, "0_mkl").glob("lib/python3.11/*/numpy/_core/*.so")
     extension.write_bytes(extension.read_bytes()[:100])
     (row,), (trouble,) = rows(tmp_path)
-    assert (row["verdict"], row["blas_by"], trouble["path"]) == ("AFFECTED", "libblas-3.11.0-0_mkl", str(extension))
+    assert (row["verdict"], row["blas_by"], trouble["path"]) == (
+        "AFFECTED",
+        "libblas-3.11.0-0_mkl",
+        str(extension),
+    )
 
 
 def test_what_a_library_needs_is_read_as_pyelftools_does():
-    compared = [*Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so"), Path("/bin/sh").resolve()]
+    compared = [
+        *Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so"),
+        Path("/bin/sh").resolve(),
+    ]
     assert len(compared) > 10
     for library in compared:
         assert audit_numpy.elf_needed(library) == elf.read(library).needed
@@ -128,11 +145,29 @@ def test_all_layouts_are_found(rows, conda, numpy, tmp_path):
     (venv / "lib64").symlink_to("lib")
     numpy(tmp_path / "srv" / "tool" / "vendored")
     numpy(tmp_path / "usr" / "lib64" / "python3.12" / "site-packages")
-    prefixes = [tmp_path / name for name in ("conda", "conda/envs/a", "home/ann/.conda/envs/b", "home/bob/project/.pixi/envs/default")]
+    prefixes = [
+        tmp_path / name
+        for name in (
+            "conda",
+            "conda/envs/a",
+            "home/ann/.conda/envs/b",
+            "home/bob/project/.pixi/envs/default",
+        )
+    ]
     for prefix in prefixes:
         conda(prefix)
     # the caches of conda and others hold no environments
-    numpy(tmp_path / "home" / "ann" / ".conda" / "pkgs" / "numpy-2.3.5-0" / "lib" / "python3.11" / "site-packages")
+    numpy(
+        tmp_path
+        / "home"
+        / "ann"
+        / ".conda"
+        / "pkgs"
+        / "numpy-2.3.5-0"
+        / "lib"
+        / "python3.11"
+        / "site-packages"
+    )
     # and these are no numpy: its licences, a namesake
     (tmp_path / "srv" / "licenses" / "numpy" / "_core").mkdir(parents=True)
     (tmp_path / "srv" / "compat" / "numpy").mkdir(parents=True)
@@ -169,13 +204,20 @@ def test_a_link_to_a_prefix_is_followed(rows, conda, tmp_path, kind):
 def test_version_build_and_channel_without_its_token_are_given(rows, conda, tmp_path):
     conda(tmp_path, channel="https://ann:secret@conda.example.com/t/xy-secret/forge/linux-64")
     (row,), _ = rows(tmp_path)
-    assert (row["version"], row["build"], row["channel"]) == ("2.3.5", CONDA_BUILD, "https://conda.example.com/forge")
+    assert (row["version"], row["build"], row["channel"]) == (
+        "2.3.5",
+        CONDA_BUILD,
+        "https://conda.example.com/forge",
+    )
 
 
 @pytest.mark.parametrize(
-    ("version", "needs", "verdict"), [("2.3.5", WHEEL, "LATENT"), ("2.4.4", WHEEL, "LATENT"), ("2.4.4", MKL, "AFFECTED")]
+    ("version", "needs", "verdict"),
+    [("2.3.5", WHEEL, "LATENT"), ("2.4.4", WHEEL, "LATENT"), ("2.4.4", MKL, "AFFECTED")],
 )
-def test_a_wheel_over_condas_numpy_is_not_taken_for_condas(rows, conda, numpy, tmp_path, version, needs, verdict):
+def test_a_wheel_over_condas_numpy_is_not_taken_for_condas(
+    rows, conda, numpy, tmp_path, version, needs, verdict
+):
     site = conda(tmp_path, "0_mkl") / "lib" / "python3.11" / "site-packages"
     (site / "numpy-2.3.5.dist-info").rmdir()
     numpy(site, needs=needs, version=version)
@@ -186,11 +228,23 @@ def test_a_wheel_over_condas_numpy_is_not_taken_for_condas(rows, conda, numpy, t
 @pytest.mark.parametrize(
     ("file", "text", "found"),
     [
-        ("etc/conda/activate.d/a.sh", "export MKL_THREADING_LAYER=SEQUENTIAL\n", {"MKL_THREADING_LAYER": "SEQUENTIAL"}),
+        (
+            "etc/conda/activate.d/a.sh",
+            "export MKL_THREADING_LAYER=SEQUENTIAL\n",
+            {"MKL_THREADING_LAYER": "SEQUENTIAL"},
+        ),
         ("etc/conda/activate.d/a.csh", 'setenv MKL_NUM_THREADS "1"\n', {"MKL_NUM_THREADS": "1"}),
         ("etc/conda/activate.d/a.fish", "set -gx MKL_NUM_THREADS 1\n", {"MKL_NUM_THREADS": "1"}),
-        ("etc/conda/activate.d/a.sh", "# export MKL_NUM_THREADS=1\nunset MKL_THREADING_LAYER\n", {}),
-        ("conda-meta/state", '{"env_vars": {"MKL_THREADING_LAYER": "GNU", "A": "b"}}', {"MKL_THREADING_LAYER": "GNU"}),
+        (
+            "etc/conda/activate.d/a.sh",
+            "# export MKL_NUM_THREADS=1\nunset MKL_THREADING_LAYER\n",
+            {},
+        ),
+        (
+            "conda-meta/state",
+            '{"env_vars": {"MKL_THREADING_LAYER": "GNU", "A": "b"}}',
+            {"MKL_THREADING_LAYER": "GNU"},
+        ),
     ],
 )
 def test_the_threads_that_activation_sets_are_given(rows, conda, tmp_path, file, text, found):
@@ -201,8 +255,13 @@ def test_the_threads_that_activation_sets_are_given(rows, conda, tmp_path, file,
     assert (row["activation"], troubles) == (found, [])
 
 
-@pytest.mark.parametrize("mark", ["conda-meta/csp-0.14.0-py311h1_0.json", "lib/python3.11/site-packages/csp-0.14.0.dist-info"])
-def test_packages_known_to_import_numpy_from_a_static_constructor_are_named(audit, rows, conda, tmp_path, mark):
+@pytest.mark.parametrize(
+    "mark",
+    ["conda-meta/csp-0.14.0-py311h1_0.json", "lib/python3.11/site-packages/csp-0.14.0.dist-info"],
+)
+def test_packages_known_to_import_numpy_from_a_static_constructor_are_named(
+    audit, rows, conda, tmp_path, mark
+):
     (conda(tmp_path) / mark).mkdir()
     (row,), _ = rows(tmp_path)
     assert row["importers"] == ["csp"]
@@ -221,14 +280,26 @@ def test_the_table_says_what_is_wrong_what_to_do_and_at_what_cost(audit, conda, 
     code, printed, said = audit("--channel", "https://conda.example.com/fixed", tmp_path)
     assert (code, said) == (1, "")
     header, *lines = printed.splitlines()
-    assert header.split() == ["VERDICT", "NUMPY", "CHANNEL", "BLAS", "ACTIVATION", "SETS", "IMPORTERS", "PREFIX"]
+    assert header.split() == [
+        "VERDICT",
+        "NUMPY",
+        "CHANNEL",
+        "BLAS",
+        "ACTIVATION",
+        "SETS",
+        "IMPORTERS",
+        "PREFIX",
+    ]
     assert [line.split()[0] for line in lines[:4]] == ["AFFECTED"] * 3 + ["FIXED"]
     for text in (
         "3 AFFECTED, 0 LATENT, 1 FIXED, 0 UNKNOWN",
         f"conda install -p '{tmp_path}/a b' -c https://conda.example.com/fixed -c https://conda.example.com/forge 'numpy=2.3.5=mkl*_1*'",
         f"cd {tmp_path}/work && pixi workspace channel add --prepend https://conda.example.com/fixed && pixi add 'numpy=2.4.4=mkl*_1*'",
         f"{venv}/bin/python3 -m pip install 'numpy>=2.4.5'",
-        "import numpy before", "MKL_THREADING_LAYER=SEQUENTIAL", "MKL_NUM_THREADS=1", "costs all of MKL's threads",
+        "import numpy before",
+        "MKL_THREADING_LAYER=SEQUENTIAL",
+        "MKL_NUM_THREADS=1",
+        "costs all of MKL's threads",
     ):
         assert text in printed
 
@@ -239,7 +310,9 @@ def test_nothing_affected_is_0_and_nothing_to_do(audit, conda, tmp_path):
     assert (code, "install" in printed) == (0, False)
 
 
-@pytest.mark.parametrize("arguments", [[], ["/no/such/folder"], ["/no/such/*"], ["--no-such-option", "/"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["/no/such/folder"], ["/no/such/*"], ["--no-such-option", "/"]]
+)
 def test_wrong_use_is_2(audit, arguments):
     code, printed, said = audit(*arguments)
     assert (code, printed) == (2, "")
@@ -249,13 +322,19 @@ def test_wrong_use_is_2(audit, arguments):
 def test_a_fleet_tool_is_told_by_a_line_that_a_host_has_none_of_the_folders(audit):
     code, printed, _ = audit("--json", "/no/such/folder", "/no/such/*")
     assert code == 2
-    assert [json.loads(line)["path"] for line in printed.splitlines()] == ["/no/such/folder", "/no/such/*"]
+    assert [json.loads(line)["path"] for line in printed.splitlines()] == [
+        "/no/such/folder",
+        "/no/such/*",
+    ]
 
 
 def test_help_has_the_verdicts_the_exit_codes_and_examples(audit):
     code, printed, _ = audit("--help")
     assert code == 0
-    assert all(word in printed for word in ("AFFECTED", "LATENT", "exit code: 0", "audit_numpy.py /opt/conda"))
+    assert all(
+        word in printed
+        for word in ("AFFECTED", "LATENT", "exit code: 0", "audit_numpy.py /opt/conda")
+    )
 
 
 def test_verbose_gives_each_reason_and_where_there_was_no_look(audit, conda, tmp_path):
@@ -268,12 +347,16 @@ def test_verbose_gives_each_reason_and_where_there_was_no_look(audit, conda, tmp
 
 # --- a real file server
 
+
 def unprivileged():
     """What a command is run by so that file modes count, for root too."""
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-@pytest.mark.parametrize("hidden", ["a", "a/conda-meta", "a/lib/python3.11/site-packages/numpy", "a/etc/conda/activate.d"])
+@pytest.mark.parametrize(
+    "hidden",
+    ["a", "a/conda-meta", "a/lib/python3.11/site-packages/numpy", "a/etc/conda/activate.d"],
+)
 def test_an_unreadable_folder_is_reported_and_not_fatal(rows, conda, tmp_path, hidden):
     (conda(tmp_path / "a") / "etc" / "conda" / "activate.d").mkdir(parents=True)
     conda(tmp_path / "b")
@@ -300,7 +383,10 @@ def test_a_loop_of_links_ends(audit, conda, tmp_path, target):
     ("name", "text"),
     [
         (f"numpy-2.3.5-{CONDA_BUILD}.json", ""),
-        (f"numpy-2.3.5-{CONDA_BUILD}.json", '{"channel": "https://conda.example.com/forge", "files": ["a'),
+        (
+            f"numpy-2.3.5-{CONDA_BUILD}.json",
+            '{"channel": "https://conda.example.com/forge", "files": ["a',
+        ),
         ("state", "{"),
         ("state", "[]"),
         ("state", '{"env_vars": 1}'),
@@ -328,7 +414,11 @@ def test_a_pipe_in_the_place_of_a_file_is_reported_and_does_not_wait(rows, conda
     init.unlink()
     os.mkfifo(init)
     (row,), (trouble,) = rows(tmp_path)
-    assert (row["verdict"], trouble["path"], trouble["trouble"]) == ("UNKNOWN", str(init), "not a regular file")
+    assert (row["verdict"], trouble["path"], trouble["trouble"]) == (
+        "UNKNOWN",
+        str(init),
+        "not a regular file",
+    )
 
 
 def test_a_record_without_its_numpy_is_unknown(rows, conda, tmp_path):
@@ -339,7 +429,9 @@ def test_a_record_without_its_numpy_is_unknown(rows, conda, tmp_path):
 
 def test_a_prefix_that_vanishes_meanwhile_is_reported(conda, tmp_path):
     said = []
-    prefixes = audit_numpy.find(str(tmp_path), set(), lambda *what: said.append(what), lambda *what: None)
+    prefixes = audit_numpy.find(
+        str(tmp_path), set(), lambda *what: said.append(what), lambda *what: None
+    )
     conda(tmp_path / "a")
     conda(tmp_path / "b")
     first = next(prefixes)
@@ -347,11 +439,16 @@ def test_a_prefix_that_vanishes_meanwhile_is_reported(conda, tmp_path):
     shutil.rmtree(tmp_path / "b")
     assert audit_numpy.examine(first, lambda *what: said.append(what)) == []
     assert list(prefixes) == []
-    assert [(Path(path).name, what) for path, what in said] == [("a", "gone meanwhile"), ("b", "No such file or directory")]
+    assert [(Path(path).name, what) for path, what in said] == [
+        ("a", "gone meanwhile"),
+        ("b", "No such file or directory"),
+    ]
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_names_that_are_no_text_or_steer_a_terminal_are_shown_harmless(audit, conda, tmp_path, locale):
+def test_names_that_are_no_text_or_steer_a_terminal_are_shown_harmless(
+    audit, conda, tmp_path, locale
+):
     name = os.fsdecode(b"\xff\x1b[2J\n\xc3\xa9")
     conda(tmp_path / name)
     code, printed, said = audit("-v", tmp_path, LC_ALL=locale)
@@ -368,7 +465,16 @@ def test_each_text_of_numpy_is_parsed_once(conda, tmp_path):
 
 
 def test_the_benchmark_audits_the_prefixes_it_made():
-    command = [sys.executable, "-W", "error", paths.ROOT / "tests" / "benchmark_audit.py", "--prefixes", "3", "--python", sys.executable]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        paths.ROOT / "tests" / "benchmark_audit.py",
+        "--prefixes",
+        "3",
+        "--python",
+        sys.executable,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 prefixes, warm cache, Python 3.")

@@ -16,7 +16,11 @@ def test_requirements_become_match_specs():
         "Requires-Dist: uv>=0.1; extra == 'uv'\n"
         "Requires-Dist: build<2,>=1.0; python_version >= '3.8'\n"
     )
-    assert list(bootstrap.run_requirements(metadata)) == ["packaging >=24.0", "pyproject_hooks", "python-build <2,>=1.0"]
+    assert list(bootstrap.run_requirements(metadata)) == [
+        "packaging >=24.0",
+        "pyproject_hooks",
+        "python-build <2,>=1.0",
+    ]
 
 
 def test_every_wheel_is_pinned_by_hash():
@@ -27,7 +31,10 @@ def test_every_wheel_is_pinned_by_hash():
 
 def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"missing on this machine: gcc, g\+\+\n  remedy: on Debian: apt-get install gcc g\+\+"):
+    with pytest.raises(
+        UsageError,
+        match=r"missing on this machine: gcc, g\+\+\n  remedy: on Debian: apt-get install gcc g\+\+",
+    ):
         bootstrap.inspect_machine(_running())
 
 

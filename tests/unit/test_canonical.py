@@ -76,7 +76,11 @@ def test_an_installer_still_puts_the_prefix_in_its_place(packages, tmp_path):
     assert (tmp_path / "installed/bin/tell").read_text() == f"#!{tmp_path}/installed/bin/python\n"
     assert os.access(tmp_path / "installed/bin/tell", os.X_OK)
     assert str((tmp_path / "installed/bin/say").readlink()) == "tell"
-    assert (tmp_path / "installed/lib/binary").read_bytes().startswith(f"\0{tmp_path}/installed/lib\0".encode())
+    assert (
+        (tmp_path / "installed/lib/binary")
+        .read_bytes()
+        .startswith(f"\0{tmp_path}/installed/lib\0".encode())
+    )
 
 
 def test_every_list_of_files_is_right(packages, tmp_path):
@@ -85,13 +89,24 @@ def test_every_list_of_files_is_right(packages, tmp_path):
     assert {entry["_path"] for entry in entries} >= {"bin/tell", "bin/say", "lib/binary"}
     for entry in entries:
         data = (tmp_path / "unpacked" / entry["_path"]).read_bytes()
-        assert (entry["sha256"], entry["size_in_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data)), entry
+        assert (entry["sha256"], entry["size_in_bytes"]) == (
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+        ), entry
         assert entry.get("prefix_placeholder") in (None, canonical.PREFIX)
     size = (tmp_path / "unpacked/bin/tell").stat().st_size
     (record,) = (tmp_path / "unpacked").rglob("RECORD")
     name, digest, recorded = record.read_text().strip().split(",")
-    assert digest == "sha256=" + subprocess.check_output(
-        "openssl dgst -sha256 -binary bin/tell | base64 | tr +/ -_ | tr -d =", shell=True, text=True, cwd=tmp_path / "unpacked").strip()
+    assert (
+        digest
+        == "sha256="
+        + subprocess.check_output(
+            "openssl dgst -sha256 -binary bin/tell | base64 | tr +/ -_ | tr -d =",
+            shell=True,
+            text=True,
+            cwd=tmp_path / "unpacked",
+        ).strip()
+    )
     assert int(recorded) == size
 
 
@@ -100,9 +115,15 @@ def test_dependencies_are_in_order(tmp_path):
     package = build(tmp_path / "needs", requirements={"run": ["zlib", "bzip2"]})
     canonical.rewrite(package, SECONDS)
     extract(package, tmp_path / "unpacked")
-    assert json.loads((tmp_path / "unpacked/info/index.json").read_text())["depends"] == ["bzip2", "zlib"]
+    assert json.loads((tmp_path / "unpacked/info/index.json").read_text())["depends"] == [
+        "bzip2",
+        "zlib",
+    ]
     rendered = yaml.safe_load((tmp_path / "unpacked" / canonical.RENDERED).read_text())
-    assert rendered["finalized_dependencies"]["run"]["depends"] == [{"source": "bzip2"}, {"source": "zlib"}]
+    assert rendered["finalized_dependencies"]["run"]["depends"] == [
+        {"source": "bzip2"},
+        {"source": "zlib"},
+    ]
 
 
 def test_nothing_tells_of_the_machine(raw, packages, tmp_path):
@@ -115,7 +136,10 @@ def test_nothing_tells_of_the_machine(raw, packages, tmp_path):
 def test_the_path_of_the_build_folder_in_a_file_is_refused(tmp_path):
     package = build(tmp_path / "leaks", ["mkdir -p $PREFIX", "echo $SRC_DIR > $PREFIX/leak"])
     before = package.read_bytes()
-    with pytest.raises(FeedstockError, match=r"is left in told-1-\w+\.conda\n  found: /.*rattler-build_told_\d+ in leak$"):
+    with pytest.raises(
+        FeedstockError,
+        match=r"is left in told-1-\w+\.conda\n  found: /.*rattler-build_told_\d+ in leak$",
+    ):
         canonical.rewrite(package, SECONDS)
     assert package.read_bytes() == before
     assert [path.name for path in package.parent.glob("*.partial")] == []
@@ -125,7 +149,10 @@ def test_the_date_is_the_environments_or_that_of_the_recipes_newest_commit(monke
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "12345")
     assert canonical.source_date() == 12345
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
-    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is not a date\n  expected: seconds since 1970\n  found:    yesterday"):
+    with pytest.raises(
+        UsageError,
+        match="SOURCE_DATE_EPOCH is not a date\n  expected: seconds since 1970\n  found:    yesterday",
+    ):
         canonical.source_date()
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
     found = canonical.source_date()
@@ -138,7 +165,11 @@ def test_without_git_the_date_is_that_of_the_newest_file(monkeypatch, tmp_path):
     monkeypatch.setattr(canonical.paths, "RECIPE", tmp_path / "recipe/recipe.yaml")
     monkeypatch.setattr(canonical.paths, "BUILD_CONFIG", tmp_path / "config.yaml")
     (tmp_path / "recipe").mkdir()
-    for name, seconds in (("recipe/recipe.yaml", 100), ("recipe/build.sh", 300), ("config.yaml", 200)):
+    for name, seconds in (
+        ("recipe/recipe.yaml", 100),
+        ("recipe/build.sh", 300),
+        ("config.yaml", 200),
+    ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (seconds, seconds))
     assert canonical.source_date() == 300

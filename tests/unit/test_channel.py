@@ -29,13 +29,20 @@ def test_a_package_is_added_readable_and_indexed(package, tmp_path):
 
 
 def test_on_a_full_disk_nothing_is_half_written(package, small_disk):
-    with pytest.raises(FeedstockError, match="ballast.*could not be written: No space left on device\n  remedy: free some space"):
+    with pytest.raises(
+        FeedstockError,
+        match="ballast.*could not be written: No space left on device\n  remedy: free some space",
+    ):
         channel.add(package, small_disk, "linux-64")
-    assert not [path for path in small_disk.rglob("*") if path.is_file() and not path.name.endswith("lock")]
+    assert not [
+        path for path in small_disk.rglob("*") if path.is_file() and not path.name.endswith("lock")
+    ]
 
 
 def test_a_folder_that_cannot_be_written():
-    with pytest.raises(UsageError, match="cannot be written: /dev/null/x\n  found:  Not a directory\n  remedy"):
+    with pytest.raises(
+        UsageError, match="cannot be written: /dev/null/x\n  found:  Not a directory\n  remedy"
+    ):
         channel.check_writable(Path("/dev/null/x"))
 
 

@@ -44,7 +44,11 @@ def test_result_lines_and_log(tmp_path):
 
 @pytest.mark.parametrize(
     ("function", "message"),
-    [(fail_known, "what failed and the remedy"), (fail_unknown, "RuntimeError: unforeseen"), (die, r"died \(exit code 11\)")],
+    [
+        (fail_known, "what failed and the remedy"),
+        (fail_unknown, "RuntimeError: unforeseen"),
+        (die, r"died \(exit code 11\)"),
+    ],
 )
 def test_errors(function, message, tmp_path):
     with pytest.raises(FeedstockError, match=message):

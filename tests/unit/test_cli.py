@@ -14,10 +14,18 @@ TWO_PLATFORMS = ("--platform", "linux-64", "--platform", "linux-aarch64")
 
 def feedstock(*args):
     """Run the entry point; the finished process."""
-    return subprocess.run([sys.executable, paths.ROOT / "scripts" / "feedstock", *args], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, paths.ROOT / "scripts" / "feedstock", *args],
+        capture_output=True,
+        text=True,
+    )
 
 
-@pytest.mark.parametrize("verb", [[], *([verb.__name__.rpartition(".")[2].replace("_", "-")] for verb in cli.VERBS)], ids=str)
+@pytest.mark.parametrize(
+    "verb",
+    [[], *([verb.__name__.rpartition(".")[2].replace("_", "-")] for verb in cli.VERBS)],
+    ids=str,
+)
 def test_help_has_examples(verb):
     result = feedstock(*verb, "--help")
     assert result.returncode == 0
@@ -32,18 +40,39 @@ def test_help_has_examples(verb):
         (["build", "--python", "3.9"], "unknown python: 3.9\n  known: 3.11, 3.12, 3.13, 3.14"),
         (["build", "--blas", "atlas"], "unknown blas: atlas\n  known: mkl, openblas"),
         (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
-        (["build", "--output", "/dev/null/channel"], "the channel's folder cannot be written: /dev/null/channel"),
-        (["build", "--channel", "http://127.0.0.1:9/nowhere"], "the channel does not answer: http://127.0.0.1:9/nowhere"),
+        (
+            ["build", "--output", "/dev/null/channel"],
+            "the channel's folder cannot be written: /dev/null/channel",
+        ),
+        (
+            ["build", "--channel", "http://127.0.0.1:9/nowhere"],
+            "the channel does not answer: http://127.0.0.1:9/nowhere",
+        ),
         (["floor", "/dev/null"], "not a package: /dev/null\n  found: "),
-        (["floor", "--root", "/nowhere"], "not the root directory of a Linux system: /nowhere\n  found:  no such directory"),
+        (
+            ["floor", "--root", "/nowhere"],
+            "not the root directory of a Linux system: /nowhere\n  found:  no such directory",
+        ),
         (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["verify", "/no/such/numpy-2.3.5.conda"], "no such file: /no/such/numpy-2.3.5.conda"),
-        (["mark-broken", "/nowhere"], "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it"),
+        (
+            ["mark-broken", "/nowhere"],
+            "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it",
+        ),
         (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
-        (["bisect", "--timeout", "0"], "--trials must be 2 or more and --timeout above 0, found 8 and 0"),
+        (
+            ["bisect", "--timeout", "0"],
+            "--trials must be 2 or more and --timeout above 0, found 8 and 0",
+        ),
         (["variants", "--platform", "win-64"], "invalid choice: 'win-64'"),
-        (["variants", "--platform", "linux-aarch64", "--blas", "mkl"], "unknown blas: mkl\n  known: openblas"),
-        (["variants", *TWO_PLATFORMS, "--build-config"], "a build config is for one platform\n  found: linux-64, linux-aarch64"),
+        (
+            ["variants", "--platform", "linux-aarch64", "--blas", "mkl"],
+            "unknown blas: mkl\n  known: openblas",
+        ),
+        (
+            ["variants", *TWO_PLATFORMS, "--build-config"],
+            "a build config is for one platform\n  found: linux-64, linux-aarch64",
+        ),
         (["bulid"], "invalid choice: 'bulid'"),
     ],
 )
@@ -55,7 +84,19 @@ def test_wrong_use_is_exit_2_and_says_what_was_expected(args, message):
 
 def test_dry_run_changes_nothing(tmp_path):
     output = tmp_path / "output"
-    result = feedstock("build", "--channel", "bootstrap", "--numpy", "2.4.4", "--blas", "mkl", "--output", output, "--dry-run", "--json")
+    result = feedstock(
+        "build",
+        "--channel",
+        "bootstrap",
+        "--numpy",
+        "2.4.4",
+        "--blas",
+        "mkl",
+        "--output",
+        output,
+        "--dry-run",
+        "--json",
+    )
     (plan,) = json.loads(result.stdout)
     assert plan["artefact"].startswith("numpy-2.4.4-mkl_py3")
     assert not output.exists()

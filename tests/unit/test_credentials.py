@@ -20,7 +20,9 @@ def store(file, content):
     file.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def test_a_host_comes_before_its_domain_and_the_named_file_before_the_usual_one(tmp_path, monkeypatch):
+def test_a_host_comes_before_its_domain_and_the_named_file_before_the_usual_one(
+    tmp_path, monkeypatch
+):
     usual, named = tmp_path / ".rattler" / "credentials.json", tmp_path / "named.json"
     assert credentials.stored("https://quetz.example.com:8000/channel") == {}
     store(usual, {"*.com": {"CondaToken": "5"}, "*.example.com": {"CondaToken": "4"}})
@@ -41,16 +43,24 @@ def test_a_variable_comes_before_what_is_stored(tmp_path, monkeypatch):
     assert credentials.token("https://host", "CondaToken", "QUETZ_API_KEY") == "variable"
 
 
-@pytest.mark.parametrize("content", ['{"host": {"CondaToken": "secret"', '["secret"]', '{"host": "secret"}'])
+@pytest.mark.parametrize(
+    "content", ['{"host": {"CondaToken": "secret"', '["secret"]', '{"host": "secret"}']
+)
 def test_a_file_of_another_form_is_named_and_not_quoted(content, tmp_path):
     store(tmp_path / ".rattler" / "credentials.json", content)
-    with pytest.raises(UsageError, match=r"not a file of rattler's credentials: .*/\.rattler/credentials\.json\n  expected: ") as refused:
+    with pytest.raises(
+        UsageError,
+        match=r"not a file of rattler's credentials: .*/\.rattler/credentials\.json\n  expected: ",
+    ) as refused:
         credentials.stored("https://host")
     assert "secret" not in str(refused.value)
 
 
 def test_credentials_of_another_kind_are_named_and_not_quoted(tmp_path):
     store(tmp_path / ".rattler" / "credentials.json", {"host": {"BearerToken": "secret"}})
-    with pytest.raises(UsageError, match="stored for host\n  expected: CondaToken\n  found:    BearerToken\n  remedy: ") as refused:
+    with pytest.raises(
+        UsageError,
+        match="stored for host\n  expected: CondaToken\n  found:    BearerToken\n  remedy: ",
+    ) as refused:
         credentials.token("https://host", "CondaToken", "QUETZ_API_KEY")
     assert "secret" not in str(refused.value)

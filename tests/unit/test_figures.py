@@ -8,7 +8,9 @@ from numpy_feedstock import figures
 
 README = figures.README.read_text()
 # what only a measurement can tell
-FIGURE = re.compile(r"\d[\d.,]*\s?(%|seconds\b|minutes\b|min\b|ms\b|MB\b|GB\b|hangs\b|trials\b|passed\b|of \d+ (imports|trials)\b)")
+FIGURE = re.compile(
+    r"\d[\d.,]*\s?(%|seconds\b|minutes\b|min\b|ms\b|MB\b|GB\b|hangs\b|trials\b|passed\b|of \d+ (imports|trials)\b)"
+)
 
 
 @pytest.mark.parametrize("block", figures.blocks(README))
@@ -38,9 +40,15 @@ def test_recording_puts_the_result_into_the_readme(old, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "README", tmp_path / "README.md")
     monkeypatch.setattr(figures, "FOLDER", tmp_path / "evidence")
     figures.README.write_text(f"before\n<!-- bisect -->\n{old}<!-- /bisect -->\nafter\n")
-    result = {"host": figures.host(), "seconds": 1, "rows": [{"release": "9.9", "verdict": "no wheel for cp99"}]}
+    result = {
+        "host": figures.host(),
+        "seconds": 1,
+        "rows": [{"release": "9.9", "verdict": "no wheel for cp99"}],
+    }
     figures.record("bisect", result)
     assert figures.load("bisect") == result
     text = figures.README.read_text()
     assert text.count("no wheel for cp99") == 1 and "old" not in text
-    assert text.startswith("before\n<!-- bisect -->\n") and text.endswith("<!-- /bisect -->\nafter\n")
+    assert text.startswith("before\n<!-- bisect -->\n") and text.endswith(
+        "<!-- /bisect -->\nafter\n"
+    )

@@ -19,8 +19,12 @@ GATED_CASES = {
     "else": called_by("if sys.platform != 'darwin': pass\nelse: blas_fpe_check()"),
     "in": called_by("if sys.platform in ('darwin', 'ios'): blas_fpe_check()"),
     "startswith": called_by("if not sys.platform.startswith('linux'): blas_fpe_check()"),
-    "unknown and known": called_by("if os.uname().machine == 'arm64' and sys.platform == 'darwin': blas_fpe_check()"),
-    "platform.system": called_by("if platform.system() == 'Darwin': blas_fpe_check()", "import platform"),
+    "unknown and known": called_by(
+        "if os.uname().machine == 'arm64' and sys.platform == 'darwin': blas_fpe_check()"
+    ),
+    "platform.system": called_by(
+        "if platform.system() == 'Darwin': blas_fpe_check()", "import platform"
+    ),
 }
 UNGATED_CASES = {
     "2.3.5, 2.4.0 to 2.4.4": UNGATED,
@@ -39,13 +43,17 @@ UNGATED_CASES = {
     "no return": gated_by(GATE.replace("return", "pass")),
     "a product before the gate": gated_by("ones(3) @ ones(3)\n        " + GATE),
     "a second product": GATED + "\n    ones(20) @ ones(20)",
-    "one of two values": called_by("if apple: blas_fpe_check()", "if setting:\n    apple = True\nelse:\n    apple = False\n"),
+    "one of two values": called_by(
+        "if apple: blas_fpe_check()", "if setting:\n    apple = True\nelse:\n    apple = False\n"
+    ),
 }
 # gates that nobody was seen to write
 NOT_UNDERSTOOD_CASES = {
     "and": called_by("sys.platform == 'darwin' and blas_fpe_check()"),
     "if in an expression": called_by("blas_fpe_check() if sys.platform == 'darwin' else None"),
-    "sys.platform renamed": called_by("if where == 'darwin': blas_fpe_check()", "from sys import platform as where"),
+    "sys.platform renamed": called_by(
+        "if where == 'darwin': blas_fpe_check()", "from sys import platform as where"
+    ),
     "sys renamed": called_by("if s.platform == 'darwin': blas_fpe_check()", "import sys as s"),
     "condition named": called_by("if apple: blas_fpe_check()", "apple = sys.platform == 'darwin'"),
 }

@@ -45,7 +45,9 @@ class Platform:
 
         class Matrix:
             def __matmul__(self, other):
-                platform_self.seen.append({name: dict.get(platform_self.environ, name) for name in LIMITS})
+                platform_self.seen.append(
+                    {name: dict.get(platform_self.environ, name) for name in LIMITS}
+                )
                 if product:
                     raise product
 
@@ -69,7 +71,9 @@ class Platform:
             "ones": lambda shape: Matrix(),
             "errstate": errstate,
             "warnings": SimpleNamespace(warn=lambda *args, **kwargs: self.warned.append(args[0])),
-            "_core": SimpleNamespace(_multiarray_umath=SimpleNamespace(_blas_supports_fpe=lambda value: self.answer)),
+            "_core": SimpleNamespace(
+                _multiarray_umath=SimpleNamespace(_blas_supports_fpe=lambda value: self.answer)
+            ),
             "UserWarning": UserWarning,
         }
 
@@ -80,9 +84,18 @@ class Platform:
 
 @pytest.mark.parametrize(
     ("platform", "machine"),
-    [("linux", "x86_64"), ("linux", "aarch64"), ("linux", "arm64"), ("darwin", "x86_64"), ("win32", "AMD64"), ("win32", "ARM64")],
+    [
+        ("linux", "x86_64"),
+        ("linux", "aarch64"),
+        ("linux", "arm64"),
+        ("darwin", "x86_64"),
+        ("win32", "AMD64"),
+        ("win32", "ARM64"),
+    ],
 )
-def test_elsewhere_no_blas_is_called_and_the_environment_is_neither_read_nor_written(platform, machine):
+def test_elsewhere_no_blas_is_called_and_the_environment_is_neither_read_nor_written(
+    platform, machine
+):
     stub = Platform(platform, machine, {"MKL_NUM_THREADS": "7"})
     stub.check()
     assert stub.seen == []
@@ -91,9 +104,17 @@ def test_elsewhere_no_blas_is_called_and_the_environment_is_neither_read_nor_wri
 
 
 @pytest.mark.parametrize(
-    "environ", [{}, {"MKL_NUM_THREADS": "7"}, {"OMP_NUM_THREADS": ""}, {"MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "4"}]
+    "environ",
+    [
+        {},
+        {"MKL_NUM_THREADS": "7"},
+        {"OMP_NUM_THREADS": ""},
+        {"MKL_NUM_THREADS": "8", "OMP_NUM_THREADS": "4"},
+    ],
 )
-@pytest.mark.parametrize("product", [None, FloatingPointError(), ZeroDivisionError(), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "product", [None, FloatingPointError(), ZeroDivisionError(), KeyboardInterrupt()]
+)
 def test_on_apple_arm64_it_runs_on_one_thread_and_puts_the_environment_back(environ, product):
     stub = Platform("darwin", "arm64", environ, product)
     try:
@@ -116,7 +137,9 @@ def test_on_apple_arm64_the_warning_still_comes():
 def test_it_touches_one_file_and_says_why_and_until_when():
     text = PATCH.read_text()
     header, diff = text.split("\n---\n", 1)
-    assert [line for line in diff.splitlines() if line.startswith("+++ ")] == ["+++ b/numpy/__init__.py"]
+    assert [line for line in diff.splitlines() if line.startswith("+++ ")] == [
+        "+++ b/numpy/__init__.py"
+    ]
     assert header.startswith("From ") and "\nSubject: [PATCH] " in header
     for field in ("Symptom: ", "Cause: ", "Upstream: ", "Applies-to: ", "Drop-when: "):
         assert f"\n{field}" in header
@@ -125,7 +148,9 @@ def test_it_touches_one_file_and_says_why_and_until_when():
 
 @pytest.mark.parametrize("release", variant.known_releases())
 def test_it_applies_to_every_affected_release_without_fuzz(release, tmp_path):
-    archive = sdist.archive("http://127.0.0.1:9/", release, variant.known_releases()[release], print)
+    archive = sdist.archive(
+        "http://127.0.0.1:9/", release, variant.known_releases()[release], print
+    )
     sdist.check_patches(archive)
     with tarfile.open(archive) as tar:
         before = tar.extractfile(f"numpy-{release}/numpy/__init__.py").read().decode()

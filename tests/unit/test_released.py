@@ -24,7 +24,10 @@ def test_a_wheel_with_another_sha256_is_refused_and_nothing_is_kept(monkeypatch,
 
 def test_without_a_compiler_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"a C\+\+ compiler is needed\n.*\n  remedy: on Debian: apt-get install g\+\+"):
+    with pytest.raises(
+        UsageError,
+        match=r"a C\+\+ compiler is needed\n.*\n  remedy: on Debian: apt-get install g\+\+",
+    ):
         released.build_shim(tmp_path)
 
 

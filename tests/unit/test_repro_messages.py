@@ -85,7 +85,9 @@ def test_a_missing_compiler_is_wrong_use(fake_numpy, monkeypatch, tmp_path, caps
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert repro.main(["--check", "hang"]) == 2
-    assert "found neither CXX nor c++, g++ or clang++ on PATH; install one" in capsys.readouterr().err
+    assert (
+        "found neither CXX nor c++, g++ or clang++ on PATH; install one" in capsys.readouterr().err
+    )
 
 
 def test_a_compiler_in_cxx_that_is_not_there_is_wrong_use(fake_numpy, monkeypatch, capsys):
@@ -130,7 +132,10 @@ def test_the_sentence_claims_no_more_than_the_stacks_show():
 
 
 def test_without_gdb_the_loaders_lock_is_still_recognised():
-    threads = {7: ["comm: python"], 8: ["comm: worker", "waits for a lock in: ld-linux-x86-64.so.2"]}
+    threads = {
+        7: ["comm: python"],
+        8: ["comm: worker", "waits for a lock in: ld-linux-x86-64.so.2"],
+    }
     assert stacks.explain(threads).startswith("thread 8 waits for a lock of the loader")
 
 
@@ -162,7 +167,10 @@ def test_a_hang_is_found_shown_and_killed(gdb, fake_numpy, monkeypatch, tmp_path
     for setting in ("default", "8 threads"):
         assert f"hang, {setting}: FAILED, 1 trials, 1 hangs" in said
     # it hangs without the extension too: no trial would prove anything
-    assert f"hang, {repro.SETTINGS[-1].name}: FAILED, with late_main.so alone the import did not end in time" in said
+    assert (
+        f"hang, {repro.SETTINGS[-1].name}: FAILED, with late_main.so alone the import did not end in time"
+        in said
+    )
     assert said.count("the first hang:\nthread") == 1
     if gdb:  # it sees the sleep inside dlopen, and nobody who minds
         assert "inside dlopen, and so holds the loader's lock _dl_load_lock; no thread is" in said
@@ -199,7 +207,10 @@ def test_given_variables_replace_the_usual_settings(fake_numpy, capsys):
         import os
         assert os.environ.get("MKL_NUM_THREADS") == "2" and "MKL_DYNAMIC" not in os.environ
     """)
-    assert repro.main(["--check", "hang", "--trials", "4", "--env", "MKL_NUM_THREADS=2", "--json"]) == 0
+    assert (
+        repro.main(["--check", "hang", "--trials", "4", "--env", "MKL_NUM_THREADS=2", "--json"])
+        == 0
+    )
     settings = [each["setting"] for each in json.loads(capsys.readouterr().out)["findings"]]
     assert settings == ["MKL_NUM_THREADS=2", "the same, generic kernels, main thread late"]
 
@@ -216,7 +227,9 @@ def test_a_crash_is_a_failure_with_its_output(fake_numpy, capsys):
     assert "FAILED, 1 trials, 0 hangs, 1 crashes, the first: killed by SIGKILL: last words" in said
 
 
-def test_a_numpy_that_was_imported_before_the_extension_proves_nothing(fake_numpy, tmp_path, capsys):
+def test_a_numpy_that_was_imported_before_the_extension_proves_nothing(
+    fake_numpy, tmp_path, capsys
+):
     fake_numpy("")
     (tmp_path / "fake" / "sitecustomize.py").write_text("import numpy")
     assert repro.main(["--check", "hang", "--trials", "3"]) == 1
@@ -231,7 +244,9 @@ def test_a_detector_that_sees_nothing_is_a_failure(fake_numpy, capsys):
             def __matmul__(self, other): return self
     """)
     assert repro.main(["--check", "calls"]) == 1
-    assert "calls: FAILED, detector blind: 0 lines from an import, 0 from" in capsys.readouterr().out
+    assert (
+        "calls: FAILED, detector blind: 0 lines from an import, 0 from" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")

@@ -24,14 +24,19 @@ def refusal():
         return str(error)
 
 
-pytestmark = pytest.mark.skipif(refusal() is not None, reason=f"no root can be entered here: {refusal()}")
+pytestmark = pytest.mark.skipif(
+    refusal() is not None, reason=f"no root can be entered here: {refusal()}"
+)
 
 
 def start(code, *before, **variables):
     """A Python that has `root` and HERE, started by a command or with other variables."""
     prelude = "from pathlib import Path; from numpy_feedstock import root; HERE = Path('/'); "
     return subprocess.Popen(
-        [*before, sys.executable, "-c", prelude + code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*before, sys.executable, "-c", prelude + code],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts"), **variables},
     )
 
@@ -43,7 +48,10 @@ def test_its_glibc_and_python_are_asked_in_the_root():
 
 
 def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
-    with pytest.raises(UsageError, match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3.13"):
+    with pytest.raises(
+        UsageError,
+        match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3.13",
+    ):
         root.made("3.12")
 
 
@@ -55,7 +63,10 @@ def empty_linux(tmp_path_factory):
         (folder / name).mkdir()
     compiler = shutil.which("cc")
     program = [compiler, "-static", "-x", "c", "-", "-o", folder / "bin/sh"]
-    if not compiler or subprocess.run(program, input="int main(void) { return 0; }", text=True).returncode:
+    if (
+        not compiler
+        or subprocess.run(program, input="int main(void) { return 0; }", text=True).returncode
+    ):
         pytest.skip("no C compiler that links statically")
     return folder
 
@@ -69,9 +80,15 @@ def test_a_linux_without_glibc_or_python_is_refused(empty_linux):
 
 @pytest.mark.parametrize(
     ("missing", "found"),
-    [("", "no such directory"), ("proc", "/root/proc: mount point does not exist"), ("bin/sh", "chroot: failed to run command")],
+    [
+        ("", "no such directory"),
+        ("proc", "/root/proc: mount point does not exist"),
+        ("bin/sh", "chroot: failed to run command"),
+    ],
 )
-def test_a_directory_that_is_no_root_is_refused_with_what_is_wrong(missing, found, empty_linux, tmp_path):
+def test_a_directory_that_is_no_root_is_refused_with_what_is_wrong(
+    missing, found, empty_linux, tmp_path
+):
     folder = tmp_path / "root"
     if missing:
         shutil.copytree(empty_linux, folder)
@@ -100,7 +117,9 @@ def test_no_variable_of_this_machine_gets_in(monkeypatch):
 def sleeper():
     """A command that leaves a child behind, and how many of it are alive."""
     seconds = f"1000.{time.monotonic_ns()}"
-    count = lambda: subprocess.run(["pgrep", "-fc", f"^sleep {seconds}"], capture_output=True, text=True).stdout.strip()  # noqa: E731
+    count = lambda: subprocess.run(
+        ["pgrep", "-fc", f"^sleep {seconds}"], capture_output=True, text=True
+    ).stdout.strip()  # noqa: E731
     return ["sh", "-c", f"sleep {seconds} & sleep {seconds}"], count
 
 
@@ -132,9 +151,13 @@ def test_nothing_outlives_its_time(sleeper):
 
 def test_without_root_user_namespaces_do(tmp_path):
     fake = tmp_path / "unshare"
-    fake.write_text(f'#!/bin/sh\ncase "$*" in *--map-root-user*) exec {shutil.which("unshare")} "$@";; esac\nexit 1\n')
+    fake.write_text(
+        f'#!/bin/sh\ncase "$*" in *--map-root-user*) exec {shutil.which("unshare")} "$@";; esac\nexit 1\n'
+    )
     fake.chmod(0o755)
-    process = start("print(root.glibc(HERE)); root.check_can_make()", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    process = start(
+        "print(root.glibc(HERE)); root.check_can_make()", PATH=f"{tmp_path}:{os.environ['PATH']}"
+    )
     output, errors = process.communicate(timeout=20)
     assert output.strip() == root.glibc(HERE)
     assert "making a root needs root" in errors
@@ -142,7 +165,9 @@ def test_without_root_user_namespaces_do(tmp_path):
 
 def test_with_neither_root_nor_user_namespaces_it_says_so():
     # a container without privileges, as many CI systems run them
-    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all \"$@\""
-    process = start("root.glibc(HERE)", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
+    limit = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
+    process = start(
+        "root.glibc(HERE)", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"
+    )
     _, errors = process.communicate(timeout=20)
     assert "UsageError: entering a root needs root or user namespaces\n  found: " in errors

@@ -44,7 +44,10 @@ def test_rattler_build_finds_it_under_the_url_of_the_recipe(kept, tmp_path):
 
 
 def test_other_bytes_are_refused(kept, tmp_path):
-    with pytest.raises(FeedstockError, match="wrong sha256 of .*numpy-0.0.1.tar.gz\n  expected: 00+ .*\n  found:    [0-9a-f]{64}"):
+    with pytest.raises(
+        FeedstockError,
+        match="wrong sha256 of .*numpy-0.0.1.tar.gz\n  expected: 00+ .*\n  found:    [0-9a-f]{64}",
+    ):
         sdist.provide(URL, "0.0.1", 64 * "0", tmp_path / "work", print)
     assert not (tmp_path / "work").exists()
 
@@ -54,5 +57,8 @@ def test_a_patch_that_is_merely_similar_is_refused(kept, tmp_path):
     init.write_text(init.read_text().replace("errstate(all='raise')", "errstate(all='ignore')"))
     with tarfile.open(kept, "w:gz") as tar:
         tar.add(tmp_path / "numpy-0.0.1", "numpy-0.0.1")
-    with pytest.raises(FeedstockError, match=r"does not apply to numpy-0.0.1.tar.gz: 0001-.*\.patch\n  hunk:   numpy/__init__.py:874"):
+    with pytest.raises(
+        FeedstockError,
+        match=r"does not apply to numpy-0.0.1.tar.gz: 0001-.*\.patch\n  hunk:   numpy/__init__.py:874",
+    ):
         sdist.check_patches(kept)

@@ -27,7 +27,9 @@ def test_outcomes_and_their_number(results):
 
 
 def test_a_failure_that_the_control_shares_is_not_ours(results, monkeypatch):
-    package = results("numpy-2.3.5-mkl_1.numpy-tests.xml", ours="failure", machine="failure", other="")
+    package = results(
+        "numpy-2.3.5-mkl_1.numpy-tests.xml", ours="failure", machine="failure", other=""
+    )
     control = results("control.xml", ours="", machine="error", other="failure")
     path = package.with_name("numpy-2.3.5-mkl_1.conda")
     monkeypatch.setattr(suite, "run_on_control", lambda *args: control)

@@ -7,11 +7,19 @@ import pytest
 from numpy_feedstock import paths, variant
 from numpy_feedstock.errors import UsageError
 
-FLAVOURS = {"linux-64": {"mkl", "openblas"}, "linux-aarch64": {"openblas"}, "osx-arm64": {"openblas"}}
+FLAVOURS = {
+    "linux-64": {"mkl", "openblas"},
+    "linux-aarch64": {"openblas"},
+    "osx-arm64": {"openblas"},
+}
 COMPILERS = {
     "linux-64": {"gcc_linux-64", "gxx_linux-64", "sysroot_linux-64 2.28.*"},
     "linux-aarch64": {"gcc_linux-aarch64", "gxx_linux-aarch64", "sysroot_linux-aarch64 2.28.*"},
-    "osx-arm64": {"clang_osx-arm64", "clangxx_osx-arm64", "macosx_deployment_target_osx-arm64 11.0.*"},
+    "osx-arm64": {
+        "clang_osx-arm64",
+        "clangxx_osx-arm64",
+        "macosx_deployment_target_osx-arm64 11.0.*",
+    },
 }
 # numpy-feedstock at conda-forge, 2.3.5 and 2.4.4
 CONDA_FORGE_RUN_EXPORTS = {"weak": ["numpy >=1.23,<3"]}
@@ -25,7 +33,9 @@ def test_every_variant_of_every_known_release_renders(platform):
     assert len(variants) == 6 * 4 * len(FLAVOURS[platform])
     assert len({v.filename for v in variants}) == len(variants)
     for v in variants:
-        assert re.fullmatch(rf"{v.blas}_py{v.python.replace('.', '')}h[0-9a-f]{{7}}_100", v.build_string)
+        assert re.fullmatch(
+            rf"{v.blas}_py{v.python.replace('.', '')}h[0-9a-f]{{7}}_100", v.build_string
+        )
         assert v.sha256 == variant.known_releases()[v.version]
         assert v.source_url.endswith(f"/v{v.version}/numpy-{v.version}.tar.gz")
 
@@ -47,7 +57,10 @@ def test_switching_a_release_on_is_one_line(monkeypatch, tmp_path):
 @pytest.mark.parametrize("platform", variant.PLATFORMS)
 def test_requirements(platform):
     for rendered in variant.render(platform, {}):
-        requirements, blas = rendered.recipe.to_dict()["requirements"], rendered.variant["blas_impl"]
+        requirements, blas = (
+            rendered.recipe.to_dict()["requirements"],
+            rendered.variant["blas_impl"],
+        )
         assert COMPILERS[platform] <= set(requirements["build"])
         assert {"mkl": "mkl-devel 2025.*", "openblas": "openblas"}[blas] in requirements["host"]
         assert f"libblas * *_{blas}" in requirements["run"]
@@ -62,7 +75,9 @@ def test_what_is_not_named_is_all_that_is_switched_on():
 
 
 def test_what_is_unknown_is_answered_with_what_is_known():
-    with pytest.raises(UsageError, match=r"unknown numpy release: 2\.3\.4\n  known: 2\.3\.5, 2\.4\.0, .*2\.4\.4"):
+    with pytest.raises(
+        UsageError, match=r"unknown numpy release: 2\.3\.4\n  known: 2\.3\.5, 2\.4\.0, .*2\.4\.4"
+    ):
         variant.select(["2.3.4"], ["3.11"], ["mkl"], "linux-64")
     with pytest.raises(UsageError, match=r"unknown python: 3\.10\n  known: 3\.11"):
         variant.select(["2.3.5"], ["3.10"], ["mkl"], "linux-64")

@@ -20,7 +20,9 @@ def package(tmp_path):
     def make(name, subdir="linux-64", **index):
         info = tmp_path / "folder" / "info"
         info.mkdir(parents=True)
-        (info / "index.json").write_text(json.dumps({"name": name, "version": "1", "subdir": subdir, "depends": [], **index}))
+        (info / "index.json").write_text(
+            json.dumps({"name": name, "version": "1", "subdir": subdir, "depends": [], **index})
+        )
         (info / "paths.json").write_text(json.dumps({"paths": []}))
         return repack.pack(tmp_path / "folder", tmp_path / f"{name}-1-0.conda")
 
@@ -36,7 +38,11 @@ def test_the_patch_itself_says_which_releases_need_it():
 
 
 def test_the_files_that_must_travel_are_those_of_the_recipe():
-    there = {str(path.relative_to(paths.ROOT)) for name in ("patches", "repro") for path in (paths.RECIPE.parent / name).glob("*.*")}
+    there = {
+        str(path.relative_to(paths.ROOT))
+        for name in ("patches", "repro")
+        for path in (paths.RECIPE.parent / name).glob("*.*")
+    }
     assert there <= {name.removeprefix("info/") for name in checks.POLICY["recipe"]["patched"]}
 
 
@@ -45,7 +51,10 @@ def test_what_the_recipe_renders_to_is_allowed():
         requirements = rendered.recipe.to_dict()["requirements"]
         assert requirements["run_exports"] == METADATA["conda-forge"]["run_exports"]
         assert requirements["run_constraints"] == METADATA["conda-forge"]["constrains"]
-        assert set(METADATA["flavours"]) == {"mkl", "openblas"} and rendered.variant["blas_impl"] in METADATA["flavours"]
+        assert (
+            set(METADATA["flavours"]) == {"mkl", "openblas"}
+            and rendered.variant["blas_impl"] in METADATA["flavours"]
+        )
 
 
 def test_an_elf_file_names_its_libraries_and_its_newest_symbols():
@@ -102,7 +111,10 @@ def test_an_empty_output_folder_is_wrong_use(tmp_path, monkeypatch, capsys):
 
 def test_a_package_of_numpy_that_holds_nothing_has_findings_and_no_traceback(package, capsys):
     assert cli.main(["verify", "--json", str(package("numpy"))]) == 1
-    found = {(finding["check"], finding["found"]) for finding in json.loads(capsys.readouterr().out)["findings"]}
+    found = {
+        (finding["check"], finding["found"])
+        for finding in json.loads(capsys.readouterr().out)["findings"]
+    }
     assert {("gate", "missing"), ("recipe", "missing"), ("metadata", "numpy 1")} == found
 
 
@@ -116,5 +128,8 @@ def test_a_file_that_is_a_dangling_link_does_not_travel(package, tmp_path):
     path = package("numpy", version="2.3.5")
     (tmp_path / "folder/info/recipe").mkdir()
     (tmp_path / "folder/info/recipe/recipe.yaml").symlink_to("../../no/such/file")
-    found = {(finding.check, finding.file, finding.found) for finding in checks.verify(repack.pack(tmp_path / "folder", path), print)}
+    found = {
+        (finding.check, finding.file, finding.found)
+        for finding in checks.verify(repack.pack(tmp_path / "folder", path), print)
+    }
     assert ("recipe", "info/recipe/recipe.yaml", "empty") in found

@@ -28,11 +28,24 @@ MARKER = "made-from.json"
 RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "compilers", "sysroot")
 # wheels that a recipe of RECIPES takes apart
 TAKEN_APART = {
-    "ninja", "pkgconf", "mkl", "mkl-devel", "mkl-include", "onemkl-license",
-    "intel-openmp", "tbb", "ngsolve-openblas", "numpy", "ziglang",
+    "ninja",
+    "pkgconf",
+    "mkl",
+    "mkl-devel",
+    "mkl-include",
+    "onemkl-license",
+    "intel-openmp",
+    "tbb",
+    "ngsolve-openblas",
+    "numpy",
+    "ziglang",
 }
 # where conda-forge's name is not PyPI's
-CONDA_NAME = {"build": "python-build", "typing-extensions": "typing_extensions", "pyproject-hooks": "pyproject_hooks"}
+CONDA_NAME = {
+    "build": "python-build",
+    "typing-extensions": "typing_extensions",
+    "pyproject-hooks": "pyproject_hooks",
+}
 # what conda-forge's package needs and the wheel's metadata does not say
 ALSO_NEEDS = {"meson": ["ninja"]}
 
@@ -66,7 +79,10 @@ def ensure(python, compiler_cache, report):
         "sccache": str(compiler_cache),
         "debian_gcc": str(gcc or ""),
         "debian_gcc_version": _version_of_gcc(gcc) if gcc else "",
-        **{f"{name.replace('-', '_')}_version": version for name, version in _versions(wheels).items()},
+        **{
+            f"{name.replace('-', '_')}_version": version
+            for name, version in _versions(wheels).items()
+        },
     }
     context["openblas_version"] = context["ngsolve_openblas_version"].split(".post")[0]
     log = paths.LOGS / f"bootstrap-{python}.log"
@@ -96,14 +112,23 @@ def inspect_machine(python):
         )
     interpreter = find_interpreter(python)
     facts = json.loads(subprocess.check_output([interpreter, "-I", "-c", _PYTHON_FACTS], text=True))
-    missing = [package for package, there in {
-        "gcc": shutil.which("gcc"),
-        "g++": shutil.which("g++"),
-        f"python{python}-dev (the headers of {interpreter})": Path(facts.pop("include"), "Python.h").exists(),
-    }.items() if not there]
+    missing = [
+        package
+        for package, there in {
+            "gcc": shutil.which("gcc"),
+            "g++": shutil.which("g++"),
+            f"python{python}-dev (the headers of {interpreter})": Path(
+                facts.pop("include"), "Python.h"
+            ).exists(),
+        }.items()
+        if not there
+    ]
     if missing:
         names = " ".join(name.split(" (")[0] for name in missing)
-        raise UsageError(f"missing on this machine: {', '.join(missing)}", remedy=f"on Debian: apt-get install {names}")
+        raise UsageError(
+            f"missing on this machine: {', '.join(missing)}",
+            remedy=f"on Debian: apt-get install {names}",
+        )
     return {
         "interpreter": interpreter,
         "python_minor": python,
@@ -130,9 +155,14 @@ def find_interpreter(python):
         return os.path.realpath(sys.executable)
     found = shutil.which(f"python{python}")
     # a version manager's shim answers for versions it does not run
-    probe = found and subprocess.run([found, "-Ic", "import sys; print(sys.base_prefix)"], capture_output=True, text=True)
+    probe = found and subprocess.run(
+        [found, "-Ic", "import sys; print(sys.base_prefix)"], capture_output=True, text=True
+    )
     if not found or probe.returncode:
-        raise UsageError(f"no python{python} on PATH for the bootstrap channel to copy", remedy="install it, or name another --python")
+        raise UsageError(
+            f"no python{python} on PATH for the bootstrap channel to copy",
+            remedy="install it, or name another --python",
+        )
     return os.path.realpath(os.path.join(probe.stdout.strip(), "bin", f"python{python}"))
 
 
@@ -143,12 +173,29 @@ def download_wheels(interpreter, python, report):
     wheels = paths.WHEELS / f"{python}-{hashlib.sha256(pins.read_bytes()).hexdigest()[:8]}"
     report(f"downloading the wheels of {pins.name}")
     command = [
-        sys.executable, "-m", "pip", "--python", interpreter, "download", "-qq", "--disable-pip-version-check",
-        "--require-hashes", "--no-deps", "--only-binary", ":all:", "--dest", str(wheels), "-r", str(pins),
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        interpreter,
+        "download",
+        "-qq",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(wheels),
+        "-r",
+        str(pins),
     ]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        raise FeedstockError("pip could not download the wheels of the bootstrap channel", found=result.stderr.strip())
+        raise FeedstockError(
+            "pip could not download the wheels of the bootstrap channel",
+            found=result.stderr.strip(),
+        )
     return wheels
 
 
@@ -205,12 +252,15 @@ def wheel_recipe(wheel):
             "number": 0,
             # pip runs out of its own wheel: so pip's package needs no pip
             "script": [
-                f"PYTHONPATH=$(echo {wheel.parent}/pip-*.whl) \"$PYTHON\" -m pip install "
+                f'PYTHONPATH=$(echo {wheel.parent}/pip-*.whl) "$PYTHON" -m pip install '
                 f"--no-deps --no-index --no-warn-script-location --ignore-installed {wheel}"
             ],
             "dynamic_linking": {"binary_relocation": False},
         },
-        "requirements": {"host": ["python"], "run": ["python", *run_requirements(metadata), *ALSO_NEEDS.get(name, [])]},
+        "requirements": {
+            "host": ["python"],
+            "run": ["python", *run_requirements(metadata), *ALSO_NEEDS.get(name, [])],
+        },
         "about": {
             "license": "LicenseRef-see-the-wheel",
             "summary": metadata.get("Summary", "") or str(name),

@@ -22,7 +22,9 @@ def check_platform():
     """UsageError where there are no wheels of MKL."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise UsageError(
-            "MKL has no wheels here", expected="Linux x86_64", found=f"{platform.system()} {platform.machine()}",
+            "MKL has no wheels here",
+            expected="Linux x86_64",
+            found=f"{platform.system()} {platform.machine()}",
             remedy="run this on such a machine; `python tests/repro/repro.py` examines an installed numpy anywhere",
         )
 
@@ -53,9 +55,23 @@ def build_shim(folder):
     """Compile mkl_shim.cpp into a folder; its path. Raises UsageError without a compiler."""
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
-        raise UsageError("a C++ compiler is needed", found="neither g++ nor c++ on PATH", remedy="on Debian: apt-get install g++")
+        raise UsageError(
+            "a C++ compiler is needed",
+            found="neither g++ nor c++ on PATH",
+            remedy="on Debian: apt-get install g++",
+        )
     shim = Path(folder, "mkl_shim.so")
-    command = [compiler, "-shared", "-fPIC", "-O2", "-Wl,--as-needed", "-o", shim, HERE / "mkl_shim.cpp", "-ldl"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-Wl,--as-needed",
+        "-o",
+        shim,
+        HERE / "mkl_shim.cpp",
+        "-ldl",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise FeedstockError("mkl_shim.cpp did not compile", found=result.stderr.strip())

@@ -68,7 +68,11 @@ def open_target(url):
     if "@" in parts.netloc or "/t/" in parts.path or parts.query:
         # not shown again: it may be in a log
         remedy = "`feedstock publish --help` says where credentials are taken from"
-        raise UsageError("a target's URL with credentials in it", expected=f"{parts.scheme}://{parts.hostname}/...", remedy=remedy)
+        raise UsageError(
+            "a target's URL with credentials in it",
+            expected=f"{parts.scheme}://{parts.hostname}/...",
+            remedy=remedy,
+        )
     server = f"{encryption or 'https'}://{parts.netloc}"
     if kind == "s3" and parts.netloc:
         from .s3 import S3
@@ -87,5 +91,9 @@ def open_target(url):
         from . import uploaders
 
         owner, _, label = path.partition("/")
-        return uploaders.PrefixDev(url, path) if parts.hostname == "prefix.dev" else uploaders.Anaconda(url, owner, label or "main")
+        return (
+            uploaders.PrefixDev(url, path)
+            if parts.hostname == "prefix.dev"
+            else uploaders.Anaconda(url, owner, label or "main")
+        )
     raise UsageError(f"no such kind of target: {url}", expected=f"one of\n{FORMS}")

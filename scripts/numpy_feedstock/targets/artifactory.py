@@ -40,16 +40,27 @@ class Artifactory(Web):
 
     def _is_there(self, url):
         response = self.request("HEAD", url)
-        return response.status_code != 404 and self.succeeded(response, f"{url} could not be asked for").is_success
+        return (
+            response.status_code != 404
+            and self.succeeded(response, f"{url} could not be asked for").is_success
+        )
 
 
 def _taken(url):
-    return Taken(f"the name was taken meanwhile: {url}", remedy="run the same command again: it compares the bytes")
+    return Taken(
+        f"the name was taken meanwhile: {url}",
+        remedy="run the same command again: it compares the bytes",
+    )
 
 
 def _authorization(channel):
     """(the header, or {}; where it is looked for)."""
-    place = credentials.place(channel, "BearerToken or BasicHTTP", "ARTIFACTORY_TOKEN", "ARTIFACTORY_USERNAME and ARTIFACTORY_PASSWORD")
+    place = credentials.place(
+        channel,
+        "BearerToken or BasicHTTP",
+        "ARTIFACTORY_TOKEN",
+        "ARTIFACTORY_USERNAME and ARTIFACTORY_PASSWORD",
+    )
     token = os.environ.get("ARTIFACTORY_TOKEN")
     user, password = os.environ.get("ARTIFACTORY_USERNAME"), os.environ.get("ARTIFACTORY_PASSWORD")
     if not token and not (user and password):
@@ -60,5 +71,7 @@ def _authorization(channel):
     if token:
         return {"Authorization": f"Bearer {token}"}, place
     if user and password:
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}, place
+        return {
+            "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        }, place
     return {}, place

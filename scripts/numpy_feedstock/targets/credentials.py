@@ -27,7 +27,11 @@ def stored(url):
     labels = _host(url).split(".")
     # as rattler does: the host itself, or all hosts of a domain
     names = [_host(url), *(f"*.{'.'.join(labels[start:])}" for start in range(len(labels)))]
-    files = [_read(Path(path).expanduser()) for path in (os.environ.get(FILE_VARIABLE), DEFAULT_FILE) if path]
+    files = [
+        _read(Path(path).expanduser())
+        for path in (os.environ.get(FILE_VARIABLE), DEFAULT_FILE)
+        if path
+    ]
     return next((content[name] for name in names for content in files if name in content), {})
 
 
@@ -38,7 +42,12 @@ def token(url, kind, variable):
     found = stored(url)
     if found and kind not in found:
         remedy = f"`rattler auth login` stores {kind}; or set {variable}"
-        raise UsageError(f"credentials of another kind are stored for {_host(url)}", expected=kind, found=", ".join(found), remedy=remedy)
+        raise UsageError(
+            f"credentials of another kind are stored for {_host(url)}",
+            expected=kind,
+            found=", ".join(found),
+            remedy=remedy,
+        )
     return found.get(kind)
 
 
@@ -55,8 +64,14 @@ def _read(path):
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"the file of credentials cannot be read: {path}", found=error.strerror) from None
+        raise UsageError(
+            f"the file of credentials cannot be read: {path}", found=error.strerror
+        ) from None
     except (ValueError, AttributeError):
         pass
     expected = '{"HOST": {"BearerToken": "..."}}'
-    raise UsageError(f"not a file of rattler's credentials: {path}", expected=expected, remedy="`rattler auth login` writes one")
+    raise UsageError(
+        f"not a file of rattler's credentials: {path}",
+        expected=expected,
+        remedy="`rattler auth login` writes one",
+    )

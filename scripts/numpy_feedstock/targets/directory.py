@@ -30,7 +30,10 @@ class Directory(Target):
             # a link fails where a name is taken, whoever took it
             channel.copy(path, target, os.link)
         except FileExistsError:
-            raise Taken(f"the name is taken: {target}", remedy="a channel's files are never replaced: raise the build number") from None
+            raise Taken(
+                f"the name is taken: {target}",
+                remedy="a channel's files are never replaced: raise the build number",
+            ) from None
 
     def index(self):
         channel.index(self.folder)

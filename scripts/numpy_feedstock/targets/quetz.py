@@ -34,20 +34,29 @@ class Quetz(Web):
         sha256 = hashlib.sha256(data).hexdigest()
         url = f"{self._api}/upload/{urllib.parse.quote(name)}"
         # of all of its uploads the one that takes a name before it takes the bytes
-        response = self.request("POST", url, params={"sha256": sha256, "force": "false"}, content=data)
+        response = self.request(
+            "POST", url, params={"sha256": sha256, "force": "false"}, content=data
+        )
         if response.status_code == 409:
             remedy = "run the same command again: it compares the bytes; where none are, an upload was cut off: delete it there"
-            raise Taken(f"the name was taken meanwhile: {self.channel}/{subdir}/{name}", remedy=remedy)
+            raise Taken(
+                f"the name was taken meanwhile: {self.channel}/{subdir}/{name}", remedy=remedy
+            )
         self.succeeded(response, f"{name} could not be uploaded to {self.url}")
         self._new[subdir, name] = sha256
 
     def index(self):
         """Wait until the server has indexed what was put, which it does once it has answered."""
         deadline = time.monotonic() + SECONDS_TO_INDEX
-        while missing := [name for (subdir, name), sha256 in self._new.items() if self._listed(subdir, name) != sha256]:
+        while missing := [
+            name
+            for (subdir, name), sha256 in self._new.items()
+            if self._listed(subdir, name) != sha256
+        ]:
             if time.monotonic() > deadline:
                 raise FeedstockError(
-                    f"uploaded to {self.url}, but not in its index after {SECONDS_TO_INDEX} seconds", found=", ".join(missing),
+                    f"uploaded to {self.url}, but not in its index after {SECONDS_TO_INDEX} seconds",
+                    found=", ".join(missing),
                     remedy="the server's log tells why",
                 )
             time.sleep(0.5)
@@ -59,4 +68,3 @@ class Quetz(Web):
             return None
         index = self.succeeded(response, f"{url} could not be read").json()
         return index.get("packages.conda", {}).get(name, {}).get("sha256")
-

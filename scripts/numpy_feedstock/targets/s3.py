@@ -52,7 +52,11 @@ class S3(Target):
             with contextlib.closing(found["Body"]) as body:
                 # the server checked it when the file was put; other publishers' files may come without, or in parts
                 stored = found.get("ChecksumSHA256", "-")
-                sha256 = base64.b64decode(stored).hex() if "-" not in stored else hashlib.sha256(body.read()).hexdigest()
+                sha256 = (
+                    base64.b64decode(stored).hex()
+                    if "-" not in stored
+                    else hashlib.sha256(body.read()).hexdigest()
+                )
         self._seen[subdir, name] = sha256
         return sha256
 
@@ -66,7 +70,13 @@ class S3(Target):
         checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
         where = f"{self.url}/{subdir}/{name}"
         with self._explained(f"{where} could not be put", taken=where):
-            self._client.put_object(Bucket=self.bucket, Key=self._key(subdir, name), Body=data, ChecksumSHA256=checksum, IfNoneMatch="*")
+            self._client.put_object(
+                Bucket=self.bucket,
+                Key=self._key(subdir, name),
+                Body=data,
+                ChecksumSHA256=checksum,
+                IfNoneMatch="*",
+            )
 
     def index(self):
         for tries_left in reversed(range(TRIES)):
@@ -82,7 +92,8 @@ class S3(Target):
                 # publishers that failed at the same moment do not meet again at the next
                 time.sleep(random.uniform(0, 4))
         raise FeedstockError(
-            f"the packages are in {self.url}, but could not be indexed", found=failure,
+            f"the packages are in {self.url}, but could not be indexed",
+            found=failure,
             remedy="run the same command again: it indexes what is there",
         )
 
@@ -91,15 +102,21 @@ class S3(Target):
 
     def _get(self, subdir, name, **options):
         try:
-            return self._client.get_object(Bucket=self.bucket, Key=self._key(subdir, name), **options)
+            return self._client.get_object(
+                Bucket=self.bucket, Key=self._key(subdir, name), **options
+            )
         except self._client.exceptions.NoSuchKey:
             return None
 
     def _missing(self):
         """The packages that are there and are not in the index as what they are."""
-        indexes = {subdir: json.loads(self.read(subdir, "repodata.json") or "{}") for subdir, _ in self._seen}
+        indexes = {
+            subdir: json.loads(self.read(subdir, "repodata.json") or "{}")
+            for subdir, _ in self._seen
+        }
         return [
-            name for (subdir, name), sha256 in self._seen.items()
+            name
+            for (subdir, name), sha256 in self._seen.items()
             if indexes[subdir].get("packages.conda", {}).get(name, {}).get("sha256") != sha256
         ]
 
@@ -109,8 +126,12 @@ class S3(Target):
         virtual = asked == "virtual" or asked != "path" and ".amazonaws." in endpoint
         region = self._client.meta.region_name
         return S3Credentials(
-            endpoint, "us-east-1" if region in (None, "aws-global") else region, self._credentials.access_key,
-            self._credentials.secret_key, self._credentials.token, "virtual-host" if virtual else "path",
+            endpoint,
+            "us-east-1" if region in (None, "aws-global") else region,
+            self._credentials.access_key,
+            self._credentials.secret_key,
+            self._credentials.token,
+            "virtual-host" if virtual else "path",
         )
 
     @contextlib.contextmanager
@@ -119,9 +140,15 @@ class S3(Target):
         try:
             yield
         except botocore.exceptions.ClientError as error:
-            code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code, status = (
+                error.response["Error"]["Code"],
+                error.response["ResponseMetadata"]["HTTPStatusCode"],
+            )
             if taken and status in (409, 412):
-                raise Taken(f"the name was taken meanwhile: {taken}", remedy="run the same command again: it compares the bytes") from None
+                raise Taken(
+                    f"the name was taken meanwhile: {taken}",
+                    remedy="run the same command again: it compares the bytes",
+                ) from None
             if code == "NoSuchBucket":
                 remedy = "make it, or correct the URL"
             elif code == "AccessDenied":
@@ -131,8 +158,13 @@ class S3(Target):
             else:
                 remedy = "run the same command again"
             raise FeedstockError(what, found=f"HTTP {status}, {code}", remedy=remedy) from None
-        except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-            raise FeedstockError(what, found=error, remedy=f"credentials are taken from {CREDENTIALS}") from None
+        except (
+            botocore.exceptions.NoCredentialsError,
+            botocore.exceptions.PartialCredentialsError,
+        ) as error:
+            raise FeedstockError(
+                what, found=error, remedy=f"credentials are taken from {CREDENTIALS}"
+            ) from None
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             # ValueError: an endpoint that is no URL
             remedy = "are AWS_ENDPOINT_URL, AWS_PROFILE and the region right, and can the server be reached?"

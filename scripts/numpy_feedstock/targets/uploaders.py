@@ -26,9 +26,14 @@ class _Uploader(Web):
         except FeedstockError as error:
             # its errors carry no status: look
             if self.find(subdir, name) is not None:
-                raise Taken(f"the name was taken meanwhile: {self.channel}/{subdir}/{name}", remedy="run the same command again") from None
+                raise Taken(
+                    f"the name was taken meanwhile: {self.channel}/{subdir}/{name}",
+                    remedy="run the same command again",
+                ) from None
             remedy = f"credentials are taken from {self._place}"
-            raise FeedstockError(f"{name} could not be uploaded to {self.url}", found=error, remedy=remedy) from None
+            raise FeedstockError(
+                f"{name} could not be uploaded to {self.url}", found=error, remedy=remedy
+            ) from None
 
     def _upload(self, path):
         """(name of rattler-build's function, its positional arguments, its others) without the key."""
@@ -40,11 +45,21 @@ class PrefixDev(_Uploader):
         server = "https://prefix.dev"
         key = credentials.token(server, "BearerToken", "PREFIX_API_KEY")
         place = credentials.place(server, "BearerToken", "PREFIX_API_KEY")
-        super().__init__(url, f"https://repo.prefix.dev/{channel}", key, place, {"Authorization": f"Bearer {key}"} if key else {})
+        super().__init__(
+            url,
+            f"https://repo.prefix.dev/{channel}",
+            key,
+            place,
+            {"Authorization": f"Bearer {key}"} if key else {},
+        )
         self._name = channel
 
     def _upload(self, path):
-        return "upload_package_to_prefix", ([path], "https://prefix.dev", self._name), {"force": False, "skip_existing": False}
+        return (
+            "upload_package_to_prefix",
+            ([path], "https://prefix.dev", self._name),
+            {"force": False, "skip_existing": False},
+        )
 
 
 class Anaconda(_Uploader):
@@ -56,7 +71,11 @@ class Anaconda(_Uploader):
         self._owner, self._label = owner, label
 
     def _upload(self, path):
-        return "upload_package_to_anaconda", ([path], self._owner), {"channel": [self._label], "force": False}
+        return (
+            "upload_package_to_anaconda",
+            ([path], self._owner),
+            {"channel": [self._label], "force": False},
+        )
 
 
 def _upload(function, args, options, key, say):

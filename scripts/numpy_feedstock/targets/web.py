@@ -50,7 +50,11 @@ class Web(Target):
                 response = httpx2.request(method, url, headers=headers, timeout=_TIMEOUT, **options)
             except httpx2.TransportError as error:
                 remedy = "is the host the right one, and can it be reached from here?"
-                raise FeedstockError(f"no answer from {_server(url)}", found=str(error) or type(error).__name__, remedy=remedy) from None
+                raise FeedstockError(
+                    f"no answer from {_server(url)}",
+                    found=str(error) or type(error).__name__,
+                    remedy=remedy,
+                ) from None
             if method != "GET" or response.next_request is None:
                 break
             url = str(response.next_request.url)
@@ -64,8 +68,13 @@ class Web(Target):
             401: f"{'the credentials are wrong' if self._headers else 'no credentials were found'}; they are taken from {self._place}",
             403: f"these credentials may not do that; ask for the permission, or use others: {self._place}",
             404: "there is no such channel: make it on the server, or correct the URL",
-        }.get(response.status_code, "run the same command again; if it stays so, the server's log tells more")
-        raise FeedstockError(what, found=f"HTTP {response.status_code}: {self._said(response)}", remedy=remedy)
+        }.get(
+            response.status_code,
+            "run the same command again; if it stays so, the server's log tells more",
+        )
+        raise FeedstockError(
+            what, found=f"HTTP {response.status_code}: {self._said(response)}", remedy=remedy
+        )
 
     def _said(self, response):
         """The beginning of what the server says, without our credentials, should it repeat them."""

@@ -18,8 +18,17 @@ from pathlib import Path
 
 MINOR = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 LEFT_OUT = shutil.ignore_patterns(
-    "site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib",
-    "turtledemo", "*.a", "*.o", "sitecustomize.py", "EXTERNALLY-MANAGED",
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "test",
+    "tests",
+    "idlelib",
+    "turtledemo",
+    "*.a",
+    "*.o",
+    "sitecustomize.py",
+    "EXTERNALLY-MANAGED",
 )
 # Debian keeps what pip installs apart from its own packages; here there is
 # nothing to keep apart. sysconfig is told in its text; site is frozen into the
@@ -83,7 +92,11 @@ def rewrite_build_variables(prefix):
         text = re.sub(rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|['\s])", str(prefix), text)
         path.write_text(text)
     for path in (prefix / "lib" / MINOR).glob("config-*/Makefile"):
-        path.write_text(re.sub(rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|\s)", str(prefix), path.read_text()))
+        path.write_text(
+            re.sub(
+                rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|\s)", str(prefix), path.read_text()
+            )
+        )
 
 
 def undo_debian_layout(prefix):
