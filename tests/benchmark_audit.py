@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from trees import INTERFACE, SITE_PACKAGES, link, make_prefix
+from helpers.trees import INTERFACE, SITE_PACKAGES, link, make_prefix
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,20 +4,20 @@ import argparse
 import signal
 import sys
 
-from . import (
+from .errors import FeedstockError
+from .verbs import (
     benchmark,
-    bisect,
     build,
-    evidence,
-    floor,
+    compare_tests,
+    hang_matrix,
     mark_broken,
+    old_glibc,
     publish,
-    suite,
+    scan_wheels,
     test,
     variants,
     verify,
 )
-from .errors import FeedstockError
 
 VERBS = (
     variants,
@@ -25,10 +25,10 @@ VERBS = (
     verify,
     publish,
     mark_broken,
-    floor,
-    bisect,
-    evidence,
-    suite,
+    old_glibc,
+    scan_wheels,
+    hang_matrix,
+    compare_tests,
     benchmark,
     test,
 )

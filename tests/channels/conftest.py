@@ -2,7 +2,7 @@
 
 import pytest
 
-from channels import servers
+from helpers import servers
 from numpy_feedstock import provenance
 
 

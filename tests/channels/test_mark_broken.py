@@ -12,10 +12,11 @@ import yaml
 from rattler.exceptions import SolverError
 from rattler.package_streaming import extract
 
-import repack
 from conftest import RELEASE, solve
-from numpy_feedstock import artefact, channel, checks, cli, mark_broken, prefix
-from numpy_init import PATCHED, UNGATED
+from helpers import repack
+from helpers.numpy_init import PATCHED, UNGATED
+from numpy_feedstock import artefact, channel, checks, cli, prefix
+from numpy_feedstock.verbs import mark_broken
 
 MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
 WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]

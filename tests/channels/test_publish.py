@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import repack
-import small
 from conftest import PYTHON, RELEASE
+from helpers import repack, small
 from numpy_feedstock import artefact, channel, child, paths, prefix, provenance
 from numpy_feedstock.targets import Taken, open_target
 

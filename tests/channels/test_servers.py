@@ -6,7 +6,7 @@ import sys
 import httpx2
 import pytest
 
-from channels import servers
+from helpers import servers
 
 
 def get(url, **options):

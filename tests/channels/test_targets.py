@@ -17,10 +17,9 @@ import rattler
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
-import small
-from channels import servers
 from conftest import PYTHON, RELEASE
-from loopback import free_ports
+from helpers import servers, small
+from helpers.loopback import free_ports
 from numpy_feedstock import artefact, channel, paths, prefix, provenance
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.targets import Taken, open_target

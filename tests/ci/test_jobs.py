@@ -12,7 +12,8 @@ import pytest
 import yaml
 from rattler_build import VariantConfig
 
-from numpy_feedstock import cli, paths, variant, variants
+from numpy_feedstock import cli, paths, variant
+from numpy_feedstock.verbs import variants
 
 PLATFORMS = ("linux-64", "linux-aarch64")
 GITHUB = paths.ROOT / ".github" / "workflows" / "build.yml"

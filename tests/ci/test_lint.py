@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import environments
+from helpers import environments
 from numpy_feedstock import paths
 
 HERE = Path(__file__).parent

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import debian
-import trees
-from loopback import free_ports, wait_for
-from numpy_init import PATCHED, UNGATED
-from pythons import python36
+from helpers import debian, trees
+from helpers.loopback import free_ports, wait_for
+from helpers.numpy_init import PATCHED, UNGATED
+from helpers.pythons import python36
 
 SERVER = """\
 ListenAddress 127.0.0.1

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import environments
-import pages
+from helpers import environments, pages
+from helpers.pythons import python36
 from numpy_feedstock import paths
-from pythons import python36
 
 PLAYBOOK = paths.ROOT / "scripts" / "fleet" / "audit.yml"
 LOCK = Path(__file__).with_name("ansible.txt")

@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-import debian
-import pages
+from helpers import debian, pages
 from numpy_feedstock import paths
 
 SCRIPT = paths.ROOT / "scripts" / "fleet" / "audit_over_ssh.sh"

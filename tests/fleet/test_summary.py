@@ -12,11 +12,10 @@ import urllib.request
 
 import pytest
 
-import debian
-import pages
-from loopback import free_ports, wait_for
+from helpers import debian, pages
+from helpers.loopback import free_ports, wait_for
+from helpers.pythons import python36
 from numpy_feedstock import paths
-from pythons import python36
 
 AUDIT = paths.ROOT / "scripts" / "audit_numpy.py"
 SCRIPT = paths.ROOT / "scripts" / "fleet" / "summarise_audits.py"

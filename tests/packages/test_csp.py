@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import environments
+from helpers import environments
 from numpy_feedstock import paths, wheel
 from numpy_feedstock.prefix import activated
 

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import yaml
 
-import pages
 from conftest import solve
+from helpers import pages
 from numpy_feedstock import paths, provenance, variant
 from numpy_feedstock.prefix import activated
 
@@ -18,10 +18,10 @@ COMMANDS = pages.commands(pages.README) + pages.commands(pages.FLEET)
 RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
 # by the tests of each verb, on less or in another form, because they take their time
 MEASURED = [
-    "./scripts/feedstock floor",
-    "./scripts/feedstock bisect",
-    "./scripts/feedstock evidence --root build/root-3.11",
-    "./scripts/feedstock suite",
+    "./scripts/feedstock old-glibc",
+    "./scripts/feedstock scan-wheels",
+    "./scripts/feedstock hang-matrix --root build/root-3.11",
+    "./scripts/feedstock compare-tests",
     "./scripts/feedstock benchmark",
     "./scripts/feedstock verify --rebuild output/linux-64/numpy-2.3.5-mkl_*.conda",
     "python3 tests/benchmark_audit.py",
@@ -30,9 +30,9 @@ RUN_HERE = [
     "python tests/repro/repro.py",
     "./scripts/feedstock build --numpy 2.4.4 --blas mkl --dry-run",
     "./scripts/feedstock build --help",
-    "./scripts/feedstock evidence --dry-run",
+    "./scripts/feedstock hang-matrix --dry-run",
     "./scripts/feedstock verify",
-    "./scripts/feedstock floor --dry-run",
+    "./scripts/feedstock old-glibc --dry-run",
     "./scripts/feedstock publish --dry-run",
 ]
 # one after the other, on a folder of the test's

@@ -8,8 +8,8 @@ import sys
 import pytest
 from rattler.package_streaming import extract
 
-import repack
 from conftest import PYTHON, RELEASE
+from helpers import repack
 from numpy_feedstock import paths, rebuild
 
 pytestmark = pytest.mark.packages

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rattler.package_streaming import extract
 
-import repack
+from helpers import repack
 from numpy_feedstock import checks, elf, paths
 
 pytestmark = pytest.mark.packages

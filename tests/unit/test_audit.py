@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import audit_numpy
-import trees
+from helpers import trees
+from helpers.numpy_init import GATED, MODULE, PATCHED, UNGATED
+from helpers.pythons import python36
+from helpers.trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
 from numpy_feedstock import elf, paths
-from numpy_init import GATED, MODULE, PATCHED, UNGATED
-from pythons import python36
-from trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
 
 SCRIPT = paths.ROOT / "scripts" / "audit_numpy.py"
 

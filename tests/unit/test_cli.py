@@ -48,9 +48,9 @@ def test_help_has_examples(verb):
             ["build", "--channel", "http://127.0.0.1:9/nowhere"],
             "the channel does not answer: http://127.0.0.1:9/nowhere",
         ),
-        (["floor", "/dev/null"], "not a package: /dev/null\n  found: "),
+        (["old-glibc", "/dev/null"], "not a package: /dev/null\n  found: "),
         (
-            ["floor", "--root", "/nowhere"],
+            ["old-glibc", "--root", "/nowhere"],
             "not the root directory of a Linux system: /nowhere\n  found:  no such directory",
         ),
         (["build", "--no-such-option"], "unrecognized arguments: --no-such-option"),
@@ -59,9 +59,9 @@ def test_help_has_examples(verb):
             ["mark-broken", "/nowhere"],
             "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it",
         ),
-        (["bisect", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
+        (["scan-wheels", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (
-            ["bisect", "--timeout", "0"],
+            ["scan-wheels", "--timeout", "0"],
             "--trials must be 2 or more and --timeout above 0, found 8 and 0",
         ),
         (["variants", "--platform", "win-64"], "invalid choice: 'win-64'"),

@@ -3,8 +3,8 @@
 import pytest
 
 from audit_numpy import gate
+from helpers.numpy_init import GATE, GATED, MODULE, PATCHED, UNGATED, called_by, gated_by, indent
 from numpy_feedstock.checks import definition
-from numpy_init import GATE, GATED, MODULE, PATCHED, UNGATED, called_by, gated_by, indent
 
 ABSENT_CASES = {
     "2.3.4 and older": MODULE,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import repack
+from helpers import repack
 from numpy_feedstock import checks, cli, elf, paths, variant
 
 METADATA = checks.POLICY["metadata"]

@@ -1,4 +1,4 @@
-"""floor: the packages run on an older glibc, in a root of another Linux.
+"""old-glibc: the packages run on an older glibc, in a root of another Linux.
 
 Each package is put, with what it needs at run time, before the root's own
 Python, and then: its declared glibc, an import, a matrix product, numpy's tests
@@ -19,15 +19,15 @@ from pathlib import Path
 from rattler_build import Package, RattlerBuildError
 from tabulate import tabulate
 
-from . import artefact, bootstrap, channel, child, compiler_cache, elf, paths, prefix, root
-from .errors import UsageError
-from .progress import Progress
+from .. import artefact, bootstrap, channel, child, compiler_cache, elf, paths, prefix, rootfs
+from ..errors import UsageError
+from ..progress import Progress
 
 EPILOG = """\
 examples:
-  feedstock floor                          every package in output/, on glibc 2.31
-  feedstock floor --dry-run                what would be made and run
-  feedstock floor --root /srv/ubi8         in a root that is there already
+  feedstock old-glibc                          every package in output/, on glibc 2.31
+  feedstock old-glibc --dry-run                what would be made and run
+  feedstock old-glibc --root /srv/ubi8         in a root that is there already
 
 a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
   podman run --name floor UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
@@ -72,7 +72,7 @@ class Finding:
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "floor",
+        "old-glibc",
         help="run the packages on an older glibc",
         description=__doc__,
         epilog=EPILOG,
@@ -104,7 +104,7 @@ def configure_parser(subparsers):
 def execute(args):
     """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
     if args.root:
-        root.glibc(args.root)
+        rootfs.glibc(args.root)
     packages = [open_package(path) for path in args.packages or built()]
     if args.dry_run:
         rows = [{"artefact": package.filename, **_plan(args.root, package)} for package in packages]
@@ -114,7 +114,7 @@ def execute(args):
     with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         for package in packages:
             progress.subject = package.filename
-            folder = args.root or root.ensure(python_of(package), progress)
+            folder = args.root or rootfs.ensure(python_of(package), progress)
             for finding in examine(package, folder, progress):
                 findings.append(finding)
                 progress.step(
@@ -162,7 +162,7 @@ def python_of(package):
 
 def examine(package, folder, progress):
     """The findings on one package in a root; what is red ends them where nothing after it would prove anything."""
-    here, python = root.glibc(folder), root.interpreter(folder, python_of(package))
+    here, python = rootfs.glibc(folder), rootfs.interpreter(folder, python_of(package))
     floor = artefact.glibc_floor(Path(package.path))
     green = elf.order(floor) <= elf.order(here)
     found = f"needs __glibc >={floor}, the root has {here}"
@@ -217,7 +217,7 @@ def run_check(package, folder, stage, name, argv, code, expected):
     """The Finding of one command: its exit code and the last line it printed."""
     env = {"PYTHONPATH": f"/mnt/prefix/lib/python{python_of(package)}/site-packages"}
     try:
-        done = root.run(folder, argv, stage=stage, env=env, timeout=CHECK_SECONDS)
+        done = rootfs.run(folder, argv, stage=stage, env=env, timeout=CHECK_SECONDS)
     except subprocess.TimeoutExpired:
         return Finding(
             package.filename, name, False, expected, f"did not end in {CHECK_SECONDS} seconds"
@@ -253,12 +253,12 @@ def _plan(given, package):
     if given:
         return {
             "root": str(given),
-            "to do": f"run in glibc {root.glibc(given)}, {root.interpreter(given, python_of(package))}",
+            "to do": f"run in glibc {rootfs.glibc(given)}, {rootfs.interpreter(given, python_of(package))}",
         }
-    folder, there = root.made(python_of(package))
+    folder, there = rootfs.made(python_of(package))
     return {
         "root": str(folder),
         "to do": "run"
         if there
-        else f"make it: Debian's {root.SUITE}, CPython {python_of(package)}; run",
+        else f"make it: Debian's {rootfs.SUITE}, CPython {python_of(package)}; run",
     }

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import artefact, figures, prefix, released
-from .errors import UsageError
-from .progress import Progress
+from .. import artefact, figures, prefix, released
+from ..errors import UsageError
+from ..progress import Progress
 
 EPILOG = """\
 examples:
@@ -22,7 +22,7 @@ examples:
 Both run on the package's Python, in turns; a ratio is the wheel's time over the
 package's, each the fastest of the rounds: above 1 the package is faster.
 """
-OPERATIONS = Path(__file__).with_name("operations.py")
+OPERATIONS = Path(__file__).with_name("timed_operations.py")
 
 
 def configure_parser(subparsers):

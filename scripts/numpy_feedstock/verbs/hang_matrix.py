@@ -1,4 +1,4 @@
-"""evidence: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
+"""hang-matrix: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
 
 import argparse
 import asyncio
@@ -11,16 +11,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import artefact, figures, paths, prefix, repro, root
-from .errors import FeedstockError, UsageError
-from .progress import Progress
+from .. import artefact, figures, paths, prefix, repro, rootfs
+from ..errors import FeedstockError, UsageError
+from ..progress import Progress
 
 EPILOG = """\
 examples:
-  feedstock evidence                                     the whole matrix, 20 imports a cell
-  feedstock evidence --blas mkl --layer GNU --threads 8  one row of it
-  feedstock evidence --record matrix                     the README's table, anew
-  feedstock evidence --layer INTEL --threads 2 --threads 8 --trials 1000 --record load
+  feedstock hang-matrix                                     the whole matrix, 20 imports a cell
+  feedstock hang-matrix --blas mkl --layer GNU --threads 8  one row of it
+  feedstock hang-matrix --record matrix                     the README's table, anew
+  feedstock hang-matrix --layer INTEL --threads 2 --threads 8 --trials 1000 --record load
 
 Half of the imports of a cell are plain, in the other half the race is decided: the
 main thread comes last to its kernel. A cell stops at its third hang of a kind.
@@ -34,7 +34,7 @@ _TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "evidence",
+        "hang-matrix",
         help="measure the packages and their controls",
         description=__doc__,
         epilog=EPILOG,
@@ -57,7 +57,7 @@ def configure_parser(subparsers):
         default=[],
         metavar="DIR",
         help=(
-            "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock floor` makes build/root-3.11"
+            "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock old-glibc` makes build/root-3.11"
         ),
     )
     parser.add_argument(
@@ -98,7 +98,7 @@ def execute(args):
         print(figures.table([{**cell, "imports": args.trials} for cell in cells]))
         return 0
     for directory in args.root:
-        root.glibc(directory)  # UsageError when it is none
+        rootfs.glibc(directory)  # UsageError when it is none
     with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         progress.subject = f"numpy {args.numpy}"
         result = examine(cells, artefacts, args.root, args.trials, args.timeout, progress.step)
@@ -182,19 +182,19 @@ def make_prefixes(artefacts, folder):
 def _in_root(directory, path, blas, kind, stage):
     """The Place of a package in a root; ``stage`` is the folder that is seen there."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    interpreter = root.interpreter(directory, python)
+    interpreter = rootfs.interpreter(directory, python)
     made = stage / "prefix"
     prefix.assemble(path, prefix.sources(path)[1:], [], made)
     if kind == "control":
         prefix.undo_patch(made)
     shutil.copytree(repro.PROGRAM.parent, stage / "repro")
-    command = root.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
+    command = rootfs.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
     # a conda Python's own library path leads there; MKL looks for TBB on it
     libraries = {"LD_LIBRARY_PATH": "/mnt/prefix/lib"}
-    environment = root.environment(
+    environment = rootfs.environment(
         {"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages", **libraries}
     )
-    return Place(blas, kind, root.glibc(directory), command, environment)
+    return Place(blas, kind, rootfs.glibc(directory), command, environment)
 
 
 async def _examine_all(cells, places, args, report):

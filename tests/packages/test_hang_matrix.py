@@ -21,7 +21,7 @@ def feedstock(*args):
 
 def test_a_row_tells_the_package_from_its_control(artefacts):
     result = feedstock(
-        "evidence", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json"
+        "hang-matrix", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json"
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -51,13 +51,13 @@ def test_a_row_tells_the_package_from_its_control(artefacts):
     ],
 )
 def test_wrong_use_is_exit_2(artefacts, args, message):
-    result = feedstock("evidence", *args)
+    result = feedstock("hang-matrix", *args)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
 
 
 def test_a_dry_run_names_the_cells(artefacts):
-    result = feedstock("evidence", "--dry-run")
+    result = feedstock("hang-matrix", "--dry-run")
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 2 + 4 * 3 + 3
 
@@ -70,7 +70,7 @@ def test_the_packages_own_results_are_beside_it(artefacts, records):
 
 
 def test_the_suite_on_the_control_fails_nowhere_that_the_package_does_not(artefacts):
-    result = feedstock("suite", "--blas", "openblas", "--json")
+    result = feedstock("compare-tests", "--blas", "openblas", "--json")
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]
     assert row["only_package"] == [] and row["control"]["passed"] > 40_000

@@ -23,8 +23,8 @@ from rattler_build import Package, RattlerBuildError, assemble_package
 
 from audit_numpy import gate
 
-from . import artefact, channel, checks
-from .errors import FeedstockError, UsageError
+from .. import artefact, channel, checks
+from ..errors import FeedstockError, UsageError
 
 EPILOG = """\
 examples:
@@ -35,7 +35,7 @@ examples:
 
 exit code: 0 the index is as the list says, 2 wrong use, or a list that is not right
 """
-LIST = Path(__file__).with_name("broken.yaml")
+LIST = Path(__file__).parents[1] / "broken.yaml"
 
 # As conda's own indexer writes it where a build is revoked: no package has this name. The
 # instructions `revoke` and `remove` are no use here: py-rattler's indexer ignores the one, and

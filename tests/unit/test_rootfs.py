@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from numpy_feedstock import paths, root
+from numpy_feedstock import paths, rootfs
 from numpy_feedstock.errors import UsageError
 
 HERE = Path("/")
@@ -19,7 +19,7 @@ HERE = Path("/")
 def refusal():
     """Why this machine lets nobody enter a root; None where it does."""
     try:
-        root.glibc(HERE)
+        rootfs.glibc(HERE)
     except UsageError as error:
         return str(error)
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 def start(code, *before, **variables):
     """A Python that has `root` and HERE, started by a command or with other variables."""
-    prelude = "from pathlib import Path; from numpy_feedstock import root; HERE = Path('/'); "
+    prelude = "from pathlib import Path; from numpy_feedstock import rootfs; HERE = Path('/'); "
     return subprocess.Popen(
         [*before, sys.executable, "-c", prelude + code],
         text=True,
@@ -42,9 +42,9 @@ def start(code, *before, **variables):
 
 
 def test_its_glibc_and_python_are_asked_in_the_root():
-    assert root.glibc(HERE) == os.confstr("CS_GNU_LIBC_VERSION").split()[1]
+    assert rootfs.glibc(HERE) == os.confstr("CS_GNU_LIBC_VERSION").split()[1]
     with pytest.raises(UsageError, match="no python3.99 in /\n"):
-        root.interpreter(HERE, "3.99")
+        rootfs.interpreter(HERE, "3.99")
 
 
 def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
@@ -52,7 +52,7 @@ def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
         UsageError,
         match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3.13",
     ):
-        root.made("3.12")
+        rootfs.made("3.12")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def empty_linux(tmp_path_factory):
 
 def test_a_linux_without_glibc_or_python_is_refused(empty_linux):
     with pytest.raises(UsageError, match="no glibc in "):
-        root.glibc(empty_linux)
+        rootfs.glibc(empty_linux)
     with pytest.raises(UsageError, match="no python3.11 in "):
-        root.interpreter(empty_linux, "3.11")
+        rootfs.interpreter(empty_linux, "3.11")
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_a_directory_that_is_no_root_is_refused_with_what_is_wrong(
         shutil.copytree(empty_linux, folder)
         shutil.move(folder / missing, tmp_path)
     with pytest.raises(UsageError, match="not the root directory of a Linux system: ") as caught:
-        root.glibc(folder)
+        rootfs.glibc(folder)
     assert found in str(caught.value)
 
 
 def test_only_the_stage_and_tmp_can_be_written_to(tmp_path):
     # the first is this machine's own root folder, were it let through
     writes = "touch /written-by-test-root; touch /mnt/stage; touch /tmp/mine && ls /tmp /dev/shm"
-    done = root.run(HERE, ["sh", "-c", writes], stage=tmp_path)
+    done = rootfs.run(HERE, ["sh", "-c", writes], stage=tmp_path)
     assert "/written-by-test-root': Read-only file system" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
     assert done.stdout.split() == ["/dev/shm:", "/tmp:", "mine"]
@@ -109,7 +109,7 @@ def test_only_the_stage_and_tmp_can_be_written_to(tmp_path):
 
 def test_no_variable_of_this_machine_gets_in(monkeypatch):
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
-    shown = root.run(HERE, ["env"], env={"OURS": "1"}).stdout.split()
+    shown = rootfs.run(HERE, ["env"], env={"OURS": "1"}).stdout.split()
     assert "OURS=1" in shown and not [line for line in shown if line.startswith("MKL_")]
 
 
@@ -134,7 +134,7 @@ def until(expected, count):
 def test_nothing_outlives_the_program_that_entered(number, sleeper):
     argv, count = sleeper
     mounts = Path("/proc/mounts").read_text()
-    process = start(f"root.run(HERE, {argv!r})")
+    process = start(f"rootfs.run(HERE, {argv!r})")
     until("2", count)
     process.send_signal(number)
     process.communicate(timeout=20)
@@ -145,7 +145,7 @@ def test_nothing_outlives_the_program_that_entered(number, sleeper):
 def test_nothing_outlives_its_time(sleeper):
     argv, count = sleeper
     with pytest.raises(subprocess.TimeoutExpired):
-        root.run(HERE, argv, timeout=2)
+        rootfs.run(HERE, argv, timeout=2)
     until("0", count)
 
 
@@ -156,10 +156,11 @@ def test_without_root_user_namespaces_do(tmp_path):
     )
     fake.chmod(0o755)
     process = start(
-        "print(root.glibc(HERE)); root.check_can_make()", PATH=f"{tmp_path}:{os.environ['PATH']}"
+        "print(rootfs.glibc(HERE)); rootfs.check_can_make()",
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
     )
     output, errors = process.communicate(timeout=20)
-    assert output.strip() == root.glibc(HERE)
+    assert output.strip() == rootfs.glibc(HERE)
     assert "making a root needs root" in errors
 
 
@@ -167,7 +168,7 @@ def test_with_neither_root_nor_user_namespaces_it_says_so():
     # a container without privileges, as many CI systems run them
     limit = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
     process = start(
-        "root.glibc(HERE)", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"
+        "rootfs.glibc(HERE)", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"
     )
     _, errors = process.communicate(timeout=20)
     assert "UsageError: entering a root needs root or user namespaces\n  found: " in errors

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import (
+from .. import (
     artefact,
     bootstrap,
     builder,
@@ -24,8 +24,8 @@ from . import (
     variant,
     workspace,
 )
-from .errors import FeedstockError, UsageError
-from .progress import Progress
+from ..errors import FeedstockError, UsageError
+from ..progress import Progress
 
 EPILOG = """\
 examples:

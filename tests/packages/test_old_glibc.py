@@ -10,7 +10,7 @@ import pytest
 from rattler.package_streaming import extract
 
 from conftest import FLAVOURS, PYTHON
-from numpy_feedstock import paths, prefix, root
+from numpy_feedstock import paths, prefix, rootfs
 from numpy_feedstock.errors import UsageError
 
 pytestmark = pytest.mark.packages
@@ -19,7 +19,7 @@ CHECKS = ["glibc", "import", "matmul", "linalg", "repro", "control"]
 
 def floor(*args):
     """The floor verb on some packages; (exit code, {check: finding} of each package)."""
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "floor", "--json", *args]
+    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "old-glibc", "--json", *args]
     result = subprocess.run(command, capture_output=True, text=True)
     print(result.stderr)
     found = {}
@@ -32,7 +32,7 @@ def floor(*args):
 @pytest.mark.parametrize("blas", FLAVOURS)
 def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, blas):
     try:
-        root.check_can_make()
+        rootfs.check_can_make()
     except UsageError as error:
         pytest.skip(f"no root of an older glibc: {error}")
     code, (findings,) = floor(artefacts[blas])
@@ -47,7 +47,7 @@ def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, b
 def altered(artefacts, tmp_path):
     """Makes a package anew after a change to its unpacked files; its path. To be run in this machine's own root."""
     try:
-        root.interpreter(Path("/"), PYTHON)
+        rootfs.interpreter(Path("/"), PYTHON)
     except UsageError as error:
         pytest.skip(f"this machine's own root does not do: {error}")
 
@@ -73,7 +73,7 @@ def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
         index.write_text(json.dumps(fields))
 
     code, (findings,) = floor("--root", "/", altered(demand))
-    here = root.glibc(Path("/"))
+    here = rootfs.glibc(Path("/"))
     assert code == 1 and list(findings) == ["glibc"]
     assert findings["glibc"]["expected"] == f"__glibc at most {here}"
     assert findings["glibc"]["found"] == f"needs __glibc >=2.99, the root has {here}"

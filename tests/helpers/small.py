@@ -2,7 +2,7 @@
 
 import json
 
-import repack
+from helpers import repack
 
 
 def make(folder, number, **index):

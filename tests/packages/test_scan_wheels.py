@@ -20,7 +20,7 @@ WITHOUT_CHECK = ["2.2.6", "2.3.4"]
 
 
 def bisect(*args):
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "bisect", *args]
+    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "scan-wheels", *args]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from . import paths
+from .. import paths
 
 EPILOG = """\
 examples:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, channel, workspace
-from .checks import CHECKS, Finding, Unpacked, verify
-from .errors import UsageError
-from .progress import Progress
-from .rebuild import rebuild
+from .. import artefact, channel, workspace
+from ..checks import CHECKS, Finding, Unpacked, verify
+from ..errors import UsageError
+from ..progress import Progress
+from ..rebuild import rebuild
 
 EPILOG = """\
 examples:

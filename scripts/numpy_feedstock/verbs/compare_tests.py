@@ -1,4 +1,4 @@
-"""suite: numpy's own tests on the controls, compared with their results on the packages."""
+"""compare-tests: numpy's own tests on the controls, compared with their results on the packages."""
 
 import argparse
 import subprocess
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from rattler_build import Package
 
-from . import artefact, figures, junit, paths, prefix
-from .errors import FeedstockError
-from .progress import Progress
+from .. import artefact, figures, junit, paths, prefix
+from ..errors import FeedstockError
+from ..progress import Progress
 
 EPILOG = """\
 examples:
   feedstock build --tests full         the packages' own results, beside each of them
-  feedstock suite                      the same tests on the controls
-  feedstock suite --blas mkl --json    one of them
-  feedstock suite --record             the README's table, anew
+  feedstock compare-tests                      the same tests on the controls
+  feedstock compare-tests --blas mkl --json    one of them
+  feedstock compare-tests --record             the README's table, anew
 
 A failure that the control shares is the machine's; one that only the package has is ours.
 """
@@ -26,7 +26,7 @@ A failure that the control shares is the machine's; one that only the package ha
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "suite",
+        "compare-tests",
         help="compare numpy's own tests with the control's",
         description=__doc__,
         epilog=EPILOG,

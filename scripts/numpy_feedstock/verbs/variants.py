@@ -5,8 +5,8 @@ import json
 
 from tabulate import tabulate
 
-from . import channel, variant
-from .errors import UsageError
+from .. import channel, variant
+from ..errors import UsageError
 
 EPILOG = """\
 examples:

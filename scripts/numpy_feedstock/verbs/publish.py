@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from . import artefact, paths, provenance, variant
-from .checks import Unpacked, findings
-from .errors import FeedstockError, UsageError
-from .progress import Progress
-from .targets import FORMS, Taken, open_target
+from .. import artefact, paths, provenance, variant
+from ..checks import Unpacked, findings
+from ..errors import FeedstockError, UsageError
+from ..progress import Progress
+from ..targets import FORMS, Taken, open_target
 
 EPILOG = f"""\
 examples:

@@ -26,12 +26,12 @@ import boto3
 import botocore.exceptions
 import httpx2
 
-import environments
-from loopback import free_ports
+from helpers import environments
+from helpers.loopback import free_ports
 from numpy_feedstock import paths
 from numpy_feedstock.child import end_group
 
-HERE = Path(__file__).parent
+LOCK = paths.ROOT / "tests" / "channels" / "servers.txt"
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 90
 
@@ -324,7 +324,7 @@ def seaweedfs(work):
     config.write_text(json.dumps({"identities": identities}))
     (work / "data").mkdir()
     command = [
-        environments.made(HERE / "servers.txt") / "bin" / "weed",
+        environments.made(LOCK) / "bin" / "weed",
         "server",
         f"-dir={work / 'data'}",
         f"-ip={LOOPBACK}",
@@ -403,7 +403,7 @@ def quetz(work):
     (deployment / "config.toml").write_text(
         _QUETZ.format(database=database, secret=secrets.token_hex(32))
     )
-    program = [environments.made(HERE / "servers.txt") / "bin" / "python", "-m", "quetz.cli"]
+    program = [environments.made(LOCK) / "bin" / "python", "-m", "quetz.cli"]
     # its settings may come from variables, too
     clean = {key: value for key, value in os.environ.items() if not key.startswith("QUETZ_")}
     made = subprocess.run(

@@ -1,4 +1,4 @@
-"""bisect: which released numpys multiply matrices when imported, and hang inside dlopen with MKL."""
+"""scan-wheels: which released numpys multiply matrices when imported, and hang inside dlopen with MKL."""
 
 import argparse
 import asyncio
@@ -9,16 +9,16 @@ import time
 
 from audit_numpy import gate
 
-from . import bootstrap, figures, released, repro, wheel
-from .errors import FeedstockError, UsageError
-from .progress import Progress
+from .. import bootstrap, figures, released, repro, wheel
+from ..errors import FeedstockError, UsageError
+from ..progress import Progress
 
 EPILOG = """\
 examples:
-  feedstock bisect                     every release from the last one without the check
-  feedstock bisect 2.3.5 2.4.5         two of them
-  feedstock bisect --trials 60 -v      look harder
-  feedstock bisect --record            the README's table, anew
+  feedstock scan-wheels                     every release from the last one without the check
+  feedstock scan-wheels 2.3.5 2.4.5         two of them
+  feedstock scan-wheels --trials 60 -v      look harder
+  feedstock scan-wheels --record            the README's table, anew
 
 The released wheels' own product is replaced by MKL's. Half of the trials are plain,
 in the other half the race is decided: the main thread comes last to its kernel.
@@ -29,7 +29,7 @@ _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
 
 def configure_parser(subparsers):
     parser = subparsers.add_parser(
-        "bisect",
+        "scan-wheels",
         help="find the affected releases among numpy's wheels",
         description=__doc__,
         epilog=EPILOG,

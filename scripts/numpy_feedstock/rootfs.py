@@ -104,7 +104,7 @@ def glibc(folder):
         raise UsageError(
             f"not the root directory of a Linux system: {folder}",
             found=found,
-            remedy="feedstock floor --help has an example",
+            remedy="feedstock old-glibc --help has an example",
         )
     if not asked.stdout.startswith("glibc "):
         raise UsageError(
