@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from numpy_feedstock import artefact, bootstrap, channel, compiler_cache, paths, prefix, variant
+from numpy_feedstock import bootstrap, channel, compiler_cache, paths, prefix, variant
+from numpy_feedstock.record import read_record
 
 # a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,7 +25,7 @@ def build(*args, **options):
 
 
 @pytest.fixture(scope="session")
-def artefacts(request):
+def packages(request):
     """{flavour: path of the package}; made if it is not there."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(flush=True)
@@ -34,7 +35,7 @@ def artefacts(request):
 
 
 @pytest.fixture(scope="session")
-def channels(artefacts):
+def channels(packages):
     """Ours, then the one it was built from."""
     source = bootstrap.ensure(PYTHON, compiler_cache.program(), print)
     return [channel.url(OUTPUT), channel.url(source)]
@@ -74,9 +75,9 @@ def controls(channels, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def records(artefacts):
+def records(packages):
     """{flavour: Record} that build wrote."""
-    return {blas: artefact.read_record(path) for blas, path in artefacts.items()}
+    return {blas: read_record(path) for blas, path in packages.items()}
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def _build(variant, rendered, channels, work, seconds, say):
     return package, canonical.rewrite(package, seconds)
 
 
-def test_artefact(package, index, channels, say):
+def run_test(package, index, channels, say):
     """Run one test of a package's test section. Returns (passed, the last lines it printed)."""
     log = Log(say)
     try:

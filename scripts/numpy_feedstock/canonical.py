@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
 import tempfile
 import time
@@ -24,7 +23,7 @@ import yaml
 import zstandard
 from rattler.package_streaming import extract
 
-from . import paths
+from . import git, paths
 from .errors import FeedstockError, UsageError
 
 # stands for the prefix, which the installer puts in its place; the builder's own is as long
@@ -47,21 +46,16 @@ def source_date():
             )
         return int(given)
     files = [paths.RECIPE.parent, paths.BUILD_CONFIG]
-    # the author's date: that of the commit changes when it is rebased
-    command = ["git", "log", "-1", "--format=%at", "--", *files]
-    try:
-        committed = subprocess.run(
-            command, cwd=paths.ROOT, capture_output=True, text=True
-        ).stdout.strip()
-    except FileNotFoundError:
-        committed = ""
+    committed = git.last_change(files)
+    if committed is not None:
+        return committed
     newest = max(
         path.stat().st_mtime
         for folder in files
         for path in (folder, *folder.rglob("*"))
         if path.is_file()
     )
-    return int(committed or newest)
+    return int(newest)
 
 
 def rewrite(package, seconds):

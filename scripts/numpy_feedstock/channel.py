@@ -48,19 +48,6 @@ def reachable(name):
     return True
 
 
-def add_argument(parser):
-    """The option that says where packages are taken from; ``choose`` takes it."""
-    parser.add_argument(
-        "--channel",
-        action="append",
-        metavar="CHANNEL",
-        help=(
-            "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or `auto` "
-            "(default): the configured channels or conda-forge where reachable, else bootstrap"
-        ),
-    )
-
-
 def choose(asked):
     """The channels to build from: names, or ["bootstrap"]."""
     if asked == ["bootstrap"]:
@@ -123,15 +110,15 @@ def locked(folder, report=print, patience=600):
         yield
 
 
-def add(artefact, folder, subdir):
+def add(package, folder, subdir):
     """Put a finished package into a channel, in the place of an older one of its name, and index it; its new path.
 
     The file appears under its name only when it is whole.
     """
-    target = folder / subdir / artefact.name
+    target = folder / subdir / package.name
     with locked(folder):
         known = target.exists()
-        copy(artefact, target, os.replace)
+        copy(package, target, os.replace)
         # the indexer takes a name that it knows for the bytes that it knows
         index(folder, force=known)
     return target

@@ -16,18 +16,19 @@ from rattler.package_streaming import extract
 
 from audit_numpy import CHECK, gate
 
-from . import artefact, elf, paths
+from . import elf, paths
 from .canonical import PREFIX
 from .errors import UsageError
+from .specs import lowest_allowed
 
 POLICY = yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is wrong with one file of one artefact."""
+    """What is wrong with one file of one package."""
 
-    artefact: str
+    package: str
     file: str
     check: str
     found: str
@@ -119,11 +120,11 @@ def symbols(package):
     for name, error in package.broken.items():
         yield name, error, "a whole ELF file"
     declared, policy = package.specs, POLICY["symbols"]
-    gcc = elf.order(artefact.floor(declared, "libstdcxx") or "0")
+    gcc = elf.order(lowest_allowed(declared, "libstdcxx") or "0")
     libstdcxx = [line for line in policy["libstdcxx"] if (line["gcc"],) <= gcc] or policy[
         "libstdcxx"
     ][:1]
-    limits = {"GLIBC": artefact.floor(declared, "__glibc") or policy["glibc"], **libstdcxx[-1]}
+    limits = {"GLIBC": lowest_allowed(declared, "__glibc") or policy["glibc"], **libstdcxx[-1]}
     for name, file in package.elves.items():
         for family in ("GLIBC", "GLIBCXX", "CXXABI"):
             newest = file.newest(family)

@@ -1,72 +1,75 @@
 """The command line: verbs, and how errors end it."""
 
 import argparse
+import importlib
 import signal
 import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 from .errors import FeedstockError
-from .verbs import (
-    benchmark,
-    build,
-    compare_tests,
-    hang_matrix,
-    mark_broken,
-    old_glibc,
-    publish,
-    scan_wheels,
-    test,
-    variants,
-    verify,
-)
 
-VERBS = (
-    variants,
-    build,
-    verify,
-    publish,
-    mark_broken,
-    old_glibc,
-    scan_wheels,
-    hang_matrix,
-    compare_tests,
-    benchmark,
-    test,
-)
+# name of the verb, whose module is in verbs/: one line of help
+VERBS = {
+    "variants": "list the packages to build",
+    "build": "build and test the packages",
+    "verify": "check finished packages",
+    "publish": "put packages into a channel",
+    "mark-broken": "keep solvers from known broken builds in a channel",
+    "old-glibc": "run the packages on an older glibc",
+    "scan-wheels": "find the affected releases among numpy's wheels",
+    "hang-matrix": "measure the packages and their controls",
+    "compare-tests": "compare numpy's own tests with the control's",
+    "benchmark": "compare the speed with the released wheel's",
+    "test": "run the project's tests",
+}
 
 
-def parser():
-    """The parser of every verb."""
+class _VerbParser(argparse.ArgumentParser):
+    """The parser of one verb. It imports the verb's module at the first use, which takes time."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        name = self.prog.split()[-1]
+        verb = importlib.import_module(f".verbs.{name.replace('-', '_')}", __package__)
+        self.description, self.epilog = verb.__doc__, verb.EPILOG
+        verb.configure_parser(self)
+        self.set_defaults(execute=verb.execute)
+        return super().parse_known_args(args, namespace)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every verb."""
     parser = argparse.ArgumentParser(
         prog="feedstock",
         description="Build and test numpy without the import-time hang of numpy#31284.",
     )
-    subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for verb in VERBS:
-        verb.configure_parser(subparsers)
-    for subparser in subparsers.choices.values():
-        subparser.add_argument(
-            "-v", "--verbose", action="store_true", help="show every line of the logs"
-        )
+    verbs = parser.add_subparsers(
+        title="verbs", required=True, metavar="VERB", parser_class=_VerbParser
+    )
+    for name, text in VERBS.items():
+        verbs.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     return parser
 
 
-def main(argv):
-    """Run one verb. Exit code: 0 done, 1 the work failed, 2 wrong use."""
+def main(argv: Sequence[str]) -> int:
+    """Run one verb. Returns the exit code: 0 done, 1 the work failed, 2 wrong use."""
     args = parser().parse_args(argv)
-    # ended from outside, it tidies up as for Ctrl-C
+    # SIGTERM tidies up as Ctrl-C does
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return args.execute(args)
+        return int(args.execute(args))
     except FeedstockError as error:
         print(f"feedstock: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(
-            "feedstock: interrupted; what was not finished is not in the output channel. Run the same command again.",
+            "feedstock: interrupted. The output channel holds only finished packages. "
+            "Run the same command again.",
             file=sys.stderr,
         )
         return 1
 
 
-def _interrupt(signum, frame):
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

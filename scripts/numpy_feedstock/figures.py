@@ -32,19 +32,9 @@ def host():
     }
 
 
-def add_arguments(parser):
-    """Options of how a result is shown; ``show`` takes them."""
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
-
-
-def show(block, result, args):
-    """Print a result as its block of the README is made, or as JSON."""
-    print(
-        json.dumps(result, indent=1)
-        if args.json
-        else render(block, result, "pipe" if args.markdown else "simple")
-    )
+def show(block, result, as_json):
+    """Print a result as JSON, or as a table."""
+    print(json.dumps(result, indent=1) if as_json else render(block, result, "simple"))
 
 
 def record(name, result):
@@ -136,7 +126,7 @@ def _matrix(result, style):
             }
         )
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {', '.join(result['artefacts'].values())}."
+    return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {', '.join(result['packages'].values())}."
 
 
 def _suite(result, style):
@@ -145,7 +135,7 @@ def _suite(result, style):
 
     rows = [
         {
-            "package": result["artefacts"][row["blas"]],
+            "package": result["packages"][row["blas"]],
             "label": row["label"],
             "numpy's tests": counts(row["package"]),
             "on the control": counts(row["control"]),
@@ -175,7 +165,7 @@ def _speed(result, style):
     return (
         f"{len(result['rows'])} operations without BLAS, {result['rounds']} rounds: geometric mean {result['geometric_mean']:.2f}, "
         f"from {worst['ratio']:.2f} ({worst['operation']}) to {best['ratio']:.2f} ({best['operation']}); {simd} SIMD features. "
-        f"{_host(result)}; {result['artefact']}."
+        f"{_host(result)}; {result['package']}."
     )
 
 

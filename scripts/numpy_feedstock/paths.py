@@ -5,6 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipe" / "recipe.yaml"
 BUILD_CONFIG = ROOT / "conda_build_config.yaml"
+OUTPUT = ROOT / "output"  # the channel that `feedstock build` puts packages into
 
 # One place for everything that can be made again. One place, because the
 # compiler cache hits only for the same path.

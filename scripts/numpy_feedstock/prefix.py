@@ -12,8 +12,9 @@ from rattler_build import Package
 
 from audit_numpy import gate
 
-from . import artefact, channel, paths
+from . import channel, paths
 from .errors import FeedstockError, UsageError
+from .record import read_record
 
 # an inherited value of these would change what a prefix does
 _STEERING = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
@@ -43,16 +44,16 @@ def solve(channels, specs, virtual_packages=None, **options):
     )
 
 
-def sources(artefact_path):
+def sources(path):
     """The channel a package is in, then those it was built with: URLs. UsageError when one is gone."""
-    urls = artefact.read_record(artefact_path).channels
+    urls = read_record(path).channels
     for url in urls:
         if not channel.reachable(url):
             raise UsageError(
-                f"the channel that {artefact_path.name} was built from does not answer: {url}",
+                f"the channel that {path.name} was built from does not answer: {url}",
                 remedy="build it again",
             )
-    return [channel.url(artefact_path.parents[1]), *urls]
+    return [channel.url(path.parents[1]), *urls]
 
 
 def install(channels, specs, prefix):

@@ -1,8 +1,8 @@
-"""Provenance: what an artefact was made of and how it was tested, signed.
+"""Provenance: what a package was made of and how it was tested, signed.
 
 An in-toto statement (v1) with SLSA's provenance (v1) as its predicate, in a
-DSSE envelope; one per artefact, as conda's CEP 27 has it, named after it. It
-says what is needed to make the artefact again.
+DSSE envelope; one per package, as conda's CEP 27 has it, named after it. It
+says what is needed to make the package again.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from . import artefact
+from . import files
 from .errors import UsageError
 
 ENDING = ".intoto.jsonl"
@@ -29,13 +29,13 @@ BUILD_TYPE = "https://github.com/conda/ceps/blob/main/cep-0014.md"  # a v1 recip
 KEY_VARIABLE = "FEEDSTOCK_SIGNING_KEY"
 
 
-def name(artefact_name):
-    """File name of an artefact's provenance."""
-    return artefact_name.removesuffix(".conda") + ENDING
+def name(filename):
+    """File name of a package's provenance."""
+    return filename.removesuffix(".conda") + ENDING
 
 
 def statement(path, record, objections):
-    """The statement about an artefact, a dict.
+    """The statement about a package, a dict.
 
     path : of the package
     record : its Record, or None
@@ -57,7 +57,7 @@ def statement(path, record, objections):
         tests |= {"tests": record.tests, "numpy_tests": record.numpy_tests, "label": record.label}
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": path.name, "digest": {"sha256": artefact.sha256(path)}}],
+        "subject": [{"name": path.name, "digest": {"sha256": files.sha256(path)}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
@@ -96,7 +96,7 @@ def _files(recipe):
         if file.is_file() and file.name != "rendered_recipe.yaml":
             yield {
                 "name": f"info/recipe/{file.relative_to(recipe)}",
-                "digest": {"sha256": artefact.sha256(file)},
+                "digest": {"sha256": files.sha256(file)},
             }
 
 
@@ -114,11 +114,11 @@ def sign(statement, key):
 
 
 def check(data, keys, path_name, sha256):
-    """What is wrong with an artefact's provenance, or "".
+    """What is wrong with a package's provenance, or "".
 
     data : bytes, the envelope
     keys : public keys that are trusted, from ``public_key``
-    path_name, sha256 : of the artefact as it is
+    path_name, sha256 : of the package as it is
     """
     try:
         envelope = Envelope.from_dict(json.loads(data))

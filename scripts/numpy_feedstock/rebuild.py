@@ -9,13 +9,13 @@ from rattler.package_streaming import extract
 from rattler_build import RattlerBuildError
 
 from . import (
-    artefact,
     bootstrap,
     builder,
     canonical,
     channel,
     child,
     compiler_cache,
+    files,
     paths,
     prefix,
     sdist,
@@ -23,6 +23,7 @@ from . import (
     workspace,
 )
 from .errors import FeedstockError, UsageError
+from .record import read_record
 
 
 def rebuild(path, package, asked, progress):
@@ -75,7 +76,7 @@ def rebuild(path, package, asked, progress):
     rebuilt, _ = child.run(
         builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working
     )
-    if artefact.sha256(rebuilt) == artefact.sha256(path):
+    if files.sha256(rebuilt) == files.sha256(path):
         return []
     progress.step(f"not the same; to look at: {rebuilt}")
     extract(rebuilt, work / "unpacked")
@@ -83,7 +84,7 @@ def rebuild(path, package, asked, progress):
 
 
 def _channels(path, asked, python, report):
-    record = artefact.read_record(path)
+    record = read_record(path)
     if asked is None and record and all(map(channel.reachable, record.channels)):
         return record.channels
     names = channel.choose(asked)

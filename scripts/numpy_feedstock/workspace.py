@@ -57,9 +57,9 @@ def _check_disk():
         )
 
 
-def new_log(artefact, what):
-    """An empty log file of its own for each step on an artefact, given by its file name."""
-    log = paths.LOGS / f"{artefact.removesuffix('.conda')}-{what}.log"
+def new_log(filename, what):
+    """An empty log file of its own for each step on a package, given by its file name."""
+    log = paths.LOGS / f"{filename.removesuffix('.conda')}-{what}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     return log

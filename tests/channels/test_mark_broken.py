@@ -15,7 +15,7 @@ from rattler.package_streaming import extract
 from conftest import RELEASE, solve
 from helpers import repack
 from helpers.numpy_init import PATCHED, UNGATED
-from numpy_feedstock import artefact, channel, checks, cli, prefix
+from numpy_feedstock import channel, checks, cli, files, prefix, specs
 from numpy_feedstock.verbs import mark_broken
 
 MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
@@ -24,7 +24,7 @@ WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]
 
 def line(build, **more):
     return {
-        "artefact": f"linux-64/numpy-2.3.5-{build}.conda",
+        "package": f"linux-64/numpy-2.3.5-{build}.conda",
         "reason": "hangs",
         "added": "2026-11-25",
         **more,
@@ -187,9 +187,9 @@ def test_only_the_named_builds_change_and_the_report_says_how(folder, mark):
     code, out, _ = mark([*BOTH, line("py312hneutral_0")])
     after = mark_broken.index_of(folder)
     changed = {name for name in after if after[name] != before[name]}
-    assert changed == {each["artefact"] for each in BOTH} and before.keys() == after.keys()
-    assert f"{BOTH[0]['artefact']}: hangs\n  depends    + package_has_been_revoked\n" in out
-    assert f"{BOTH[1]['artefact']}: hangs\n  constrains + mkl <0a0\n" in out
+    assert changed == {each["package"] for each in BOTH} and before.keys() == after.keys()
+    assert f"{BOTH[0]['package']}: hangs\n  depends    + package_has_been_revoked\n" in out
+    assert f"{BOTH[1]['package']}: hangs\n  constrains + mkl <0a0\n" in out
     assert (
         "2 of 12 entries of the index changed; of the 3 builds in list.yaml the channel holds 2\n"
         in out
@@ -212,14 +212,14 @@ def test_a_line_removed_brings_the_build_back(folder, mark):
     mark(BOTH)
     _, out, _ = mark(BOTH[1:])
     assert (
-        f"{BOTH[0]['artefact']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n"
+        f"{BOTH[0]['package']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n"
         in out
     )
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
     mark([])
     assert mark_broken.index_of(folder) == before
     (patch,) = json.loads((folder / "noarch/repodata.json").read_text())["packages.conda"].values()
-    assert patch["sha256"] == artefact.sha256(folder / "noarch" / channel.PATCH_PACKAGE)
+    assert patch["sha256"] == files.sha256(folder / "noarch" / channel.PATCH_PACKAGE)
     assert picked(folder, exactly(NEUTRAL), "blas=*=mkl") == NEUTRAL
 
 
@@ -254,7 +254,7 @@ def test_a_run_that_was_cut_short_is_finished_by_the_next(folder, mark):
     for path, content in index.items():
         path.write_bytes(content)
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
-    assert mark(BOTH)[1].startswith(BOTH[0]["artefact"])
+    assert mark(BOTH)[1].startswith(BOTH[0]["package"])
     with pytest.raises(SolverError):
         picked(folder, exactly(MIRRORED))
 
@@ -310,29 +310,29 @@ def test_suggested_are_the_unpatched_builds_that_are_not_listed(folder, mark):
     before = state(folder)
     code, out, error = mark([], "--suggest")
     assert state(folder) == before
-    assert [(each["artefact"], each.get("only_with")) for each in yaml.safe_load(out)] == [
-        (BOTH[0]["artefact"], None),
-        (BOTH[1]["artefact"], "mkl"),
+    assert [(each["package"], each.get("only_with")) for each in yaml.safe_load(out)] == [
+        (BOTH[0]["package"], None),
+        (BOTH[1]["package"], "mkl"),
     ]
     assert "2 unpatched builds of numpy are not in" in error
-    assert mark(out)[1].startswith(BOTH[0]["artefact"])
+    assert mark(out)[1].startswith(BOTH[0]["package"])
     assert mark(out, "--suggest")[1:] == ("\n", error.replace("2", "0", 1))
 
 
-NAME = "artefact: linux-64/numpy-2.3.5-py311h2e04523_0.conda"
+NAME = "package: linux-64/numpy-2.3.5-py311h2e04523_0.conda"
 REST = "reason: hangs, added: 2026-11-25"
 BAD_LISTS = {
     "- [": "the list is not YAML: {path}\n  found: while parsing",
     "- {a: \x01}": "the list is not YAML: {path}\n  found: unacceptable character",
     "# all gone": "no list: {path}\n  expected: entries that begin with a dash, or [] for none",
     NAME: "no list: {path}\n",
-    "- numpy": "{path} line 1: no entry\n  expected: artefact, reason, added, sha256, only_with\n  found:    numpy",
-    f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n  known: artefact, reason",
+    "- numpy": "{path} line 1: no entry\n  expected: package, reason, added, sha256, only_with\n  found:    numpy",
+    f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n  known: package, reason",
     f"- {{{NAME}, {REST}, reason: twice}}": "{path} line 1: the key reason is there twice\n",
     f"- {{{NAME}, {REST}}}\n\n- {{{NAME}, {REST}}}": "{path} line 3: listed twice: linux-64/numpy-2.3.5-py311h2e04523_0.conda\n",
-    f"- {{{REST}}}": "{path} line 1: artefact is missing\n  expected: subdir/name-version-build.conda\n",
+    f"- {{{REST}}}": "{path} line 1: package is missing\n  expected: subdir/name-version-build.conda\n",
     **{
-        f"- {{artefact: '{name}', {REST}}}": f"line 1: artefact is wrong\n  expected: subdir/name-version-build.conda\n  found:    {name}\n"
+        f"- {{package: '{name}', {REST}}}": f"line 1: package is wrong\n  expected: subdir/name-version-build.conda\n  found:    {name}\n"
         for name in (
             "linux-64/numpy-2.3.5-*.conda",
             "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda",
@@ -376,19 +376,19 @@ def test_a_list_that_is_not_there_and_a_folder_that_is_no_channel(tmp_path, caps
 
 def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file():
     entries = mark_broken.read(mark_broken.LIST)
-    assert {entry["artefact"].split("-")[2] for entry in entries} == checks.applies_to()
+    assert {entry["package"].split("-")[2] for entry in entries} == checks.applies_to()
     assert all(entry["sha256"] and entry["only_with"] == "mkl" for entry in entries)
     assert len({entry["sha256"] for entry in entries}) == len(entries)
 
 
 @pytest.mark.packages
 def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
-    artefacts, channels, tmp_path, capsys
+    packages, channels, tmp_path, capsys
 ):
     """The unpatched one as it would be mirrored: the same package with the patch undone and build number 0."""
-    folder, ours = tmp_path / "channel", artefact.spec(artefacts["mkl"])
+    folder, ours = tmp_path / "channel", specs.exactly(packages["mkl"])
     unpacked = tmp_path / "unpacked"
-    extract(artefacts["mkl"], unpacked)
+    extract(packages["mkl"], unpacked)
     prefix.undo_patch(unpacked)
     build = ours.split("=")[-1].replace("_100", "_0")
     repack.edit_json(
@@ -396,16 +396,16 @@ def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
     )
     (folder / "linux-64").mkdir(parents=True)
     mirrored = repack.pack(
-        unpacked, folder / "linux-64" / artefacts["mkl"].name.replace("_100.", "_0.")
+        unpacked, folder / "linux-64" / packages["mkl"].name.replace("_100.", "_0.")
     )
-    channel.add(artefacts["mkl"], folder, "linux-64")
+    channel.add(packages["mkl"], folder, "linux-64")
     sources = [channel.url(folder), channels[1]]
     exact = f"numpy=={RELEASE}={build}"
     assert solve(sources, [exact])["numpy"] == build
 
     assert cli.main(["mark-broken", str(folder), "--suggest"]) == 0
     suggested = capsys.readouterr().out
-    assert [each["artefact"] for each in yaml.safe_load(suggested)] == [f"linux-64/{mirrored.name}"]
+    assert [each["package"] for each in yaml.safe_load(suggested)] == [f"linux-64/{mirrored.name}"]
     (tmp_path / "list.yaml").write_text(suggested)
     assert cli.main(["mark-broken", str(folder), "--list", str(tmp_path / "list.yaml")]) == 0
     assert solve(sources, [f"numpy={RELEASE}", "blas=*=mkl"])["numpy"] == ours.split("=")[-1]

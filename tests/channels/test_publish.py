@@ -15,7 +15,8 @@ import pytest
 
 from conftest import PYTHON, RELEASE
 from helpers import repack, small
-from numpy_feedstock import artefact, channel, child, paths, prefix, provenance
+from numpy_feedstock import channel, child, files, paths, prefix, provenance
+from numpy_feedstock.record import read_record
 from numpy_feedstock.targets import Taken, open_target
 
 COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
@@ -61,11 +62,11 @@ def statement(target, package):
 
 @pytest.mark.packages
 def test_the_packages_are_published_and_can_be_installed_from_there(
-    artefacts, channels, target, tmp_path
+    packages, channels, target, tmp_path
 ):
-    done = publish(target, *artefacts.values())
+    done = publish(target, *packages.values())
     assert done.returncode == 0, done.stderr
-    assert index_of(target) == {path.name: artefact.sha256(path) for path in artefacts.values()}
+    assert index_of(target) == {path.name: files.sha256(path) for path in packages.values()}
     assert {"repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"} <= {
         path.name for path in (target / "linux-64").iterdir()
     }
@@ -83,12 +84,12 @@ def test_the_packages_are_published_and_can_be_installed_from_there(
 
 @pytest.mark.packages
 def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
-    artefacts, records, target
+    packages, records, target
 ):
-    publish(target, artefacts["mkl"])
-    said = statement(target, artefacts["mkl"])
+    publish(target, packages["mkl"])
+    said = statement(target, packages["mkl"])
     assert said["subject"] == [
-        {"name": artefacts["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}
+        {"name": packages["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}
     ]
     build = said["predicate"]["buildDefinition"]
     assert build["externalParameters"]["variant"]["blas_impl"] == "mkl"
@@ -99,7 +100,7 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
         for each in build["resolvedDependencies"]
     }
     (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-    assert made_of[f"info/recipe/patches/{patch.name}"] == artefact.sha256(patch)
+    assert made_of[f"info/recipe/patches/{patch.name}"] == files.sha256(patch)
     (source,) = (name for name in made_of if name.startswith("https:"))
     assert source.endswith(f"numpy-{RELEASE}.tar.gz") and made_of[source].startswith("784db1dc")
     assert any(name.startswith("build: gcc_linux-64-") for name in made_of)
@@ -110,11 +111,11 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
 
 @pytest.mark.packages
 def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
-    artefacts, target, tmp_path
+    packages, target, tmp_path
 ):
-    copy = tmp_path / artefacts["openblas"].name
-    shutil.copy(artefacts["openblas"], copy)
-    record = artefact.read_record(artefacts["openblas"])
+    copy = tmp_path / packages["openblas"].name
+    shutil.copy(packages["openblas"], copy)
+    record = read_record(packages["openblas"])
     record.tests["repro"] = False
     record.write(copy)
     refused = publish(target, copy)
@@ -131,7 +132,7 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
     provenance.extract(copy, folder)
     (init,) = folder.glob("lib/python3*/site-packages/numpy/__init__.py")
     repack.replace(init, init.read_text().replace("    blas_fpe_check()\n", ""))
-    record.sha256 = artefact.sha256(repack.pack(folder, copy))
+    record.sha256 = files.sha256(repack.pack(folder, copy))
     record.write(copy)
     refused = publish(target, copy)
     assert refused.returncode == 1 and f"refused: {copy.name}: gate: " in refused.stderr
@@ -148,7 +149,7 @@ def test_published_again_it_says_so_and_changes_nothing(package, target):
     again = publish(target, UNTESTED, package)
     assert again.returncode == 0
     assert (
-        f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do"
+        f"{package.name} is there already, sha256 {files.sha256(package)}: nothing to do"
         in again.stderr
     )
     assert tree(target) == before
@@ -156,19 +157,19 @@ def test_published_again_it_says_so_and_changes_nothing(package, target):
 
 def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(package, target, tmp_path):
     publish(target, UNTESTED, package)
-    there = artefact.sha256(target / "linux-64" / package.name)
+    there = files.sha256(target / "linux-64" / package.name)
     other = small.make(tmp_path / "other", 1, depends=["python"])
     new = small.make(tmp_path / "other", 2)
     done = publish(target, UNTESTED, new, other)
     assert done.returncode == 1
     assert (
         there in done.stderr
-        and artefact.sha256(other) in done.stderr
+        and files.sha256(other) in done.stderr
         and "raise build_number" in done.stderr
     )
     assert index_of(target) == {package.name: there}
     assert (
-        artefact.sha256(target / "linux-64" / package.name) == there
+        files.sha256(target / "linux-64" / package.name) == there
         and not (target / "linux-64" / new.name).exists()
     )
 
@@ -185,8 +186,8 @@ def test_a_name_taken_by_another_program_meanwhile_is_left_alone(package, target
 
 def test_a_dry_run_names_what_would_happen_and_makes_nothing(package, target):
     done = publish(target, UNTESTED, "--dry-run", "--json", package)
-    (row,) = json.loads(done.stdout)["artefacts"]
-    assert (row["artefact"], row["state"], row["provenance"]) == (package.name, "new", "new")
+    (row,) = json.loads(done.stdout)["packages"]
+    assert (row["package"], row["state"], row["provenance"]) == (package.name, "new", "new")
     assert not target.exists() and not os.path.exists(os.environ[provenance.KEY_VARIABLE])
 
 
@@ -262,7 +263,7 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
         publisher.join()
     assert codes == [[0] * 5] * 8
     assert reader.stop() == [] and reader.reads > 50
-    assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
+    assert index_of(target) == {path.name: files.sha256(path) for path in made}
     assert len(list((target / "linux-64").glob("*" + provenance.ENDING))) == 400
 
 
@@ -282,7 +283,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
         )
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
-        assert index_of(target) == {path.name: artefact.sha256(path) for path in made}
+        assert index_of(target) == {path.name: files.sha256(path) for path in made}
         assert publish(target, "--check").returncode == 0
         assert not list(target.rglob("*.partial"))
         return kills
@@ -305,11 +306,11 @@ def killed_after(seconds, with_its_indexer, target, made):
         subprocess.run(["pkill", "-KILL", "-P", str(process.pid)])
     process.kill()
     process.wait()
-    expected = {path.name: artefact.sha256(path) for path in made}
+    expected = {path.name: files.sha256(path) for path in made}
     if (target / "linux-64" / "repodata.json").exists():
         assert index_of(target).items() <= expected.items()
     for path in target.glob("linux-64/numpy*.conda"):
-        assert artefact.sha256(path) == expected[path.name]
+        assert files.sha256(path) == expected[path.name]
     return killed
 
 
@@ -357,7 +358,7 @@ def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_p
     (target / "linux-64" / provenance.name(second.name)).unlink()
     red = publish(target, "--check", "--json")
     assert red.returncode == 1
-    faults = {row["artefact"]: row["fault"] for row in json.loads(red.stdout)["artefacts"]}
+    faults = {row["package"]: row["fault"] for row in json.loads(red.stdout)["packages"]}
     assert faults[package.name].startswith(f"of another file: {package.name} sha256")
     assert (faults[second.name], faults[third.name]) == ("no provenance", "")
 

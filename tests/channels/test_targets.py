@@ -20,8 +20,9 @@ from rattler.networking import Client
 from conftest import PYTHON, RELEASE
 from helpers import servers, small
 from helpers.loopback import free_ports
-from numpy_feedstock import artefact, channel, paths, prefix, provenance
+from numpy_feedstock import channel, files, paths, prefix, provenance
 from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.specs import exactly
 from numpy_feedstock.targets import Taken, open_target
 
 COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
@@ -153,16 +154,14 @@ def secrets(variables):
 
 @pytest.mark.packages
 def test_the_package_is_published_and_can_be_installed_from_there(
-    place, artefacts, channels, tmp_path
+    place, packages, channels, tmp_path
 ):
-    package = artefacts["openblas"]
+    package = packages["openblas"]
     done = publish(place.url, place.publisher, package)
     assert done.returncode == 0, done.stderr
     assert place.kept("linux-64", package.name) == package.read_bytes()
     place.index()
-    records = prefix.solve(
-        [place.channel, channels[1]], [artefact.spec(package), f"python={PYTHON}"]
-    )
+    records = prefix.solve([place.channel, channels[1]], [exactly(package), f"python={PYTHON}"])
     (numpy,) = (record for record in records if record.name.normalized == "numpy")
     assert numpy.url == f"{place.channel}/linux-64/{package.name}"
     folder = tmp_path / "prefix"
@@ -187,7 +186,7 @@ def test_published_again_it_says_so_and_changes_nothing(place, package):
     again = publish(place.url, place.publisher, UNTESTED, package)
     assert again.returncode == 0, again.stderr
     assert (
-        f"{package.name} is there already, sha256 {artefact.sha256(package)}: nothing to do"
+        f"{package.name} is there already, sha256 {files.sha256(package)}: nothing to do"
         in again.stderr
     )
     assert place.kept("linux-64", "repodata.json") == index
@@ -199,8 +198,8 @@ def test_other_bytes_of_the_same_name_are_refused_with_both_hashes(place, packag
     done = publish(place.url, place.publisher, UNTESTED, other)
     assert done.returncode == 1
     assert (
-        artefact.sha256(package) in done.stderr
-        and artefact.sha256(other) in done.stderr
+        files.sha256(package) in done.stderr
+        and files.sha256(other) in done.stderr
         and "raise build_number" in done.stderr
     )
     assert place.kept("linux-64", package.name) == package.read_bytes()
@@ -370,7 +369,7 @@ def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
         time.sleep(0.1)
     assert codes == [[0, 0]] * 8
     assert lost == []
-    assert index_of(bucket) == {path.name: artefact.sha256(path) for path in made}
+    assert index_of(bucket) == {path.name: files.sha256(path) for path in made}
     assert not [
         path.name for path in made if bucket.kept("linux-64", provenance.name(path.name)) is None
     ]
@@ -395,7 +394,7 @@ def test_a_publisher_that_was_paused_while_it_indexed_takes_nothing_away(bucket,
         way.release.set()
         publisher.join()
     assert codes == [0, 0]
-    assert index_of(bucket) == {path.name: artefact.sha256(path) for path in (first, paused, other)}
+    assert index_of(bucket) == {path.name: files.sha256(path) for path in (first, paused, other)}
 
 
 def index_of(place):
@@ -423,7 +422,7 @@ def test_what_another_program_put_is_compared_by_its_bytes(bucket, s3, package, 
     s3.client().upload_file(
         str(package), "open", f"{bucket.url.rsplit('/', 1)[1]}/linux-64/{package.name}"
     )
-    assert open_target(bucket.url).find("linux-64", package.name) == artefact.sha256(package)
+    assert open_target(bucket.url).find("linux-64", package.name) == files.sha256(package)
 
 
 def test_the_log_of_the_indexer_has_no_credentials(bucket, package):

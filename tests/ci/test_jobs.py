@@ -92,7 +92,7 @@ def built(jobs, variants):
         (found,) = [
             v for v in variants if ([v.platform], [v.version], [v.python], [v.blas]) == wanted
         ]
-        assert (row["artefact"], args.tests) == (found.filename, "full")
+        assert (row["package"], args.tests) == (found.filename, "full")
         yield found.filename
 
 

@@ -11,34 +11,33 @@ import time
 import pytest
 
 from conftest import OUTPUT, build
-from numpy_feedstock import artefact, paths
+from numpy_feedstock import paths
+from numpy_feedstock.record import read_record
 
 pytestmark = pytest.mark.packages
 
 
-def test_built_again_with_nothing_changed_nothing_is_built(artefacts):
-    before = {path: path.stat().st_mtime_ns for path in artefacts.values()}
+def test_built_again_with_nothing_changed_nothing_is_built(packages):
+    before = {path: path.stat().st_mtime_ns for path in packages.values()}
     result = build("--json", capture_output=True, text=True, check=True)
     assert [row["built"] for row in json.loads(result.stdout)] == [False, False]
     assert "nothing changed" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_package_whose_bytes_changed_is_not_trusted(artefacts, tmp_path):
-    copy = tmp_path / artefacts["mkl"].name
-    shutil.copy(artefacts["mkl"], copy)
-    record = artefacts["mkl"].with_name(
-        artefacts["mkl"].name.removesuffix(".conda") + ".tests.json"
-    )
+def test_a_package_whose_bytes_changed_is_not_trusted(packages, tmp_path):
+    copy = tmp_path / packages["mkl"].name
+    shutil.copy(packages["mkl"], copy)
+    record = packages["mkl"].with_name(packages["mkl"].name.removesuffix(".conda") + ".tests.json")
     shutil.copy(record, tmp_path)
-    assert artefact.read_record(copy) is not None
+    assert read_record(copy) is not None
     with copy.open("ab") as stream:
         stream.write(b"x")
-    assert artefact.read_record(copy) is None
+    assert read_record(copy) is None
 
 
 @pytest.fixture
-def checkout(artefacts, tmp_path):
+def checkout(packages, tmp_path):
     """A copy of the tree that shares build/ with this one and may be broken."""
     tree = tmp_path / "tree"
     ignore = shutil.ignore_patterns(".git", "build", "output", "__pycache__")
@@ -116,7 +115,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
     assert not running, f"still running: {running}"
 
 
-def test_the_output_channel_holds_whole_files_only(artefacts):
+def test_the_output_channel_holds_whole_files_only(packages):
     assert not list(OUTPUT.rglob("*.partial"))
     index = json.loads((OUTPUT / "linux-64" / "repodata.json").read_text())
-    assert {path.name for path in artefacts.values()} <= set(index["packages.conda"])
+    assert {path.name for path in packages.values()} <= set(index["packages.conda"])

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from numpy_feedstock import artefact, junit, paths
+from numpy_feedstock import junit, paths
+from numpy_feedstock.record import RESULTS, beside
 
 pytestmark = pytest.mark.packages
 
@@ -19,9 +20,18 @@ def feedstock(*args):
     )
 
 
-def test_a_row_tells_the_package_from_its_control(artefacts):
+def test_a_row_tells_the_package_from_its_control(packages):
     result = feedstock(
-        "hang-matrix", "--blas", "mkl", "--layer", "INTEL", "--threads", "2", "--trials", "6", "--json"
+        "hang-matrix",
+        "--blas",
+        "mkl",
+        "--layer",
+        "INTEL",
+        "--threads",
+        "2",
+        "--trials",
+        "6",
+        "--json",
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -37,7 +47,7 @@ def test_a_row_tells_the_package_from_its_control(artefacts):
     )
     assert (control["kind"], control["calls"], control["decided"]) == ("control", 1, [3, 3])
     assert control["stacks"] and not package["stacks"]
-    assert found["versions"]["mkl"] and found["artefacts"]["mkl"] == artefacts["mkl"].name
+    assert found["versions"]["mkl"] and found["packages"]["mkl"] == packages["mkl"].name
 
 
 @pytest.mark.parametrize(
@@ -50,39 +60,39 @@ def test_a_row_tells_the_package_from_its_control(artefacts):
         (["--threads", "0"], "--threads 1 or more"),
     ],
 )
-def test_wrong_use_is_exit_2(artefacts, args, message):
+def test_wrong_use_is_exit_2(packages, args, message):
     result = feedstock("hang-matrix", *args)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
 
 
-def test_a_dry_run_names_the_cells(artefacts):
+def test_a_dry_run_names_the_cells(packages):
     result = feedstock("hang-matrix", "--dry-run")
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 2 + 4 * 3 + 3
 
 
-def test_the_packages_own_results_are_beside_it(artefacts, records):
-    for blas, path in artefacts.items():
-        counts = junit.count(junit.outcomes(artefact.beside(path, artefact.RESULTS)))
+def test_the_packages_own_results_are_beside_it(packages, records):
+    for blas, path in packages.items():
+        counts = junit.count(junit.outcomes(beside(path, RESULTS)))
         assert counts == records[blas].numpy_tests
         assert counts["failed"] == 0 and counts["passed"] > 40_000
 
 
-def test_the_suite_on_the_control_fails_nowhere_that_the_package_does_not(artefacts):
+def test_the_suite_on_the_control_fails_nowhere_that_the_package_does_not(packages):
     result = feedstock("compare-tests", "--blas", "openblas", "--json")
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]
     assert row["only_package"] == [] and row["control"]["passed"] > 40_000
 
 
-def test_the_benchmark_compares_with_the_released_wheel(artefacts):
+def test_the_benchmark_compares_with_the_released_wheel(packages):
     result = feedstock("benchmark", "--rounds", "1", "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert len(found["rows"]) > 35 and all(
         row["package"] > 0 and row["wheel"] > 0 for row in found["rows"]
     )
-    assert found["artefact"] == artefacts["openblas"].name
+    assert found["package"] == packages["openblas"].name
     # compiled for the same CPUs
     assert found["same_simd"]

@@ -24,18 +24,18 @@ def floor(*args):
     print(result.stderr)
     found = {}
     for finding in json.loads(result.stdout):
-        found.setdefault(finding["artefact"], {})[finding["check"]] = finding
+        found.setdefault(finding["package"], {})[finding["check"]] = finding
     return result.returncode, list(found.values())
 
 
 @pytest.mark.oldglibc
 @pytest.mark.parametrize("blas", FLAVOURS)
-def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, blas):
+def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(packages, blas):
     try:
         rootfs.check_can_make()
     except UsageError as error:
         pytest.skip(f"no root of an older glibc: {error}")
-    code, (findings,) = floor(artefacts[blas])
+    code, (findings,) = floor(packages[blas])
     assert {
         check: finding["found"] for check, finding in findings.items() if not finding["green"]
     } == {}
@@ -44,7 +44,7 @@ def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(artefacts, b
 
 
 @pytest.fixture
-def altered(artefacts, tmp_path):
+def altered(packages, tmp_path):
     """Makes a package anew after a change to its unpacked files; its path. To be run in this machine's own root."""
     try:
         rootfs.interpreter(Path("/"), PYTHON)
@@ -52,8 +52,8 @@ def altered(artefacts, tmp_path):
         pytest.skip(f"this machine's own root does not do: {error}")
 
     def alter(change):
-        unpacked, target = tmp_path / "unpacked", tmp_path / f"{artefacts['openblas'].stem}.tar.bz2"
-        extract(artefacts["openblas"], unpacked)
+        unpacked, target = tmp_path / "unpacked", tmp_path / f"{packages['openblas'].stem}.tar.bz2"
+        extract(packages["openblas"], unpacked)
         change(unpacked)
         with tarfile.open(target, "w:bz2", compresslevel=1) as archive:
             for path in sorted(path for path in unpacked.rglob("*") if not path.is_dir()):

@@ -104,7 +104,7 @@ def test_the_narrowed_conda_build_is_one_variant(tmp_path):
     assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")
 
 
-def test_what_is_published_can_be_checked_and_marked(artefacts, tmp_path, monkeypatch):
+def test_what_is_published_can_be_checked_and_marked(packages, tmp_path, monkeypatch):
     monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "key.pem"))
     for command in ON_A_CHANNEL:
         command = command.replace(CHANNEL, str(tmp_path / "fixed"))

@@ -25,34 +25,34 @@ def verify(*args):
 
 
 @pytest.fixture(scope="module")
-def unpacked(artefacts, tmp_path_factory):
+def unpacked(packages, tmp_path_factory):
     """The OpenBLAS package's files. Shared: work on a copy."""
     folder = tmp_path_factory.mktemp("rebuild") / "unpacked"
-    extract(artefacts["openblas"], folder)
+    extract(packages["openblas"], folder)
     return folder
 
 
 @pytest.fixture
-def broken(unpacked, artefacts, tmp_path):
+def broken(unpacked, packages, tmp_path):
     """The package, broken by a function of its folder, with its record beside it; its path."""
 
     def pack(break_it):
         folder = repack.copy(unpacked, tmp_path / "broken")
         break_it(folder)
-        return repack.pack(folder, tmp_path / artefacts["openblas"].name)
+        return repack.pack(folder, tmp_path / packages["openblas"].name)
 
     return pack
 
 
 @pytest.mark.rebuild
-def test_it_is_built_again_elsewhere_to_the_same_bytes(artefacts):
-    done = verify(artefacts["openblas"])
+def test_it_is_built_again_elsewhere_to_the_same_bytes(packages):
+    done = verify(packages["openblas"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rebuilt, the same sha256: " in done.stderr
     assert "0 findings" in done.stdout and "rebuild)" in done.stdout
     # it was: under another path, now
     (rebuilt,) = paths.REBUILD.glob("linux-64/*.conda")
-    assert rebuilt.read_bytes() == artefacts["openblas"].read_bytes()
+    assert rebuilt.read_bytes() == packages["openblas"].read_bytes()
 
 
 @pytest.mark.rebuild

@@ -7,7 +7,8 @@ import rattler
 from rattler.exceptions import SolverError
 
 from conftest import OUTPUT, PYTHON, RELEASE
-from numpy_feedstock import artefact, channel, prefix
+from numpy_feedstock import channel, prefix
+from numpy_feedstock.specs import exactly
 
 pytestmark = pytest.mark.packages
 
@@ -18,7 +19,7 @@ PIN = f"numpy={RELEASE}=mkl*_1*"
 
 
 @pytest.fixture(scope="module")
-def public(channels, artefacts, tmp_path_factory):
+def public(channels, packages, tmp_path_factory):
     """The URL of a channel as conda-forge is: all for glibc 2.17 on, and numpy unpatched, with build number 0, in two releases.
 
     Its index alone: the bootstrap channel's, and our packages' entries, changed.
@@ -30,7 +31,7 @@ def public(channels, artefacts, tmp_path_factory):
         with open(f"{source}/{subdir}/repodata.json") as stream:
             index = json.load(stream)
         if subdir == "linux-64":
-            for path in artefacts.values():
+            for path in packages.values():
                 entry = {
                     **ours[path.name],
                     "build_number": 0,
@@ -80,7 +81,7 @@ def numpy_of(channels, glibc, *specs, **options):
         ([f"numpy={RELEASE}"], None),
     ],
 )
-def test_ours_is_picked_before_an_unpatched_one(public, artefacts, glibc, specs, blas):
+def test_ours_is_picked_before_an_unpatched_one(public, packages, glibc, specs, blas):
     source, build = numpy_of([channel.url(OUTPUT), public], glibc, *specs)
     assert source == channel.url(OUTPUT).rstrip("/")
     assert build.endswith("_100") and (blas is None or build.startswith(blas))
@@ -94,14 +95,14 @@ def test_alone_the_public_channel_gives_the_unpatched_one(public):
     )
 
 
-def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, artefacts):
+def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, packages):
     """The rollout guide's table."""
     ours = channel.url(OUTPUT)
     assert numpy_of([public, ours], "2.28", f"numpy={RELEASE}")[0] == public.rstrip("/")
     assert numpy_of([public, ours], "2.28", PIN)[0] == ours.rstrip("/")
 
 
-def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, artefacts):
+def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, packages):
     """The rollout guide says so, because one would think otherwise."""
     strict = {"channel_priority": rattler.ChannelPriority.Strict}
     assert numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={NEWER}", **strict)[
@@ -136,7 +137,7 @@ def test_refreshing_a_lockfile_brings_ours(public):
     assert (source, build.endswith("_100")) == (channel.url(OUTPUT).rstrip("/"), True)
 
 
-def test_an_older_glibc_is_refused_and_it_says_why(public, artefacts):
+def test_an_older_glibc_is_refused_and_it_says_why(public, packages):
     with pytest.raises(SolverError) as refused:
-        numpy_of([channel.url(OUTPUT), public], "2.17", artefact.spec(artefacts["mkl"]))
+        numpy_of([channel.url(OUTPUT), public], "2.17", exactly(packages["mkl"]))
     assert "__glibc >=2.28" in str(refused.value)

@@ -10,8 +10,8 @@ import pytest
 from rattler.package_streaming import extract
 
 from conftest import PYTHON
-from numpy_feedstock import artefact
 from numpy_feedstock.prefix import activated, install
+from numpy_feedstock.specs import oldest_glibc
 
 pytestmark = pytest.mark.packages
 
@@ -50,17 +50,15 @@ def libraries_needed(path):
 
 
 @pytest.mark.parametrize("blas", ["mkl", "openblas"])
-def test_no_file_of_the_package_needs_a_newer_glibc_or_a_shared_libstdcpp(
-    artefacts, blas, tmp_path
-):
-    extract(artefacts[blas], tmp_path)
+def test_no_file_of_the_package_needs_a_newer_glibc_or_a_shared_libstdcpp(packages, blas, tmp_path):
+    extract(packages[blas], tmp_path)
     libraries = list(tmp_path.rglob("*.so"))
     assert len(libraries) > 15
     assert {
         path.name: newer_than_the_floor(path) for path in libraries if newer_than_the_floor(path)
     } == {}
     assert set().union(*map(libraries_needed, libraries)) <= SYSTEM | BLAS[blas]
-    assert artefact.glibc_floor(artefacts[blas]) == "2.28"
+    assert oldest_glibc(packages[blas]) == "2.28"
 
 
 @pytest.fixture(scope="module")

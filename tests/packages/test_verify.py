@@ -24,10 +24,10 @@ CHECKS = "symbols, libraries, rpath, paths, gate, recipe, metadata"
 
 
 @pytest.fixture(scope="session")
-def unpacked(artefacts, tmp_path_factory):
+def unpacked(packages, tmp_path_factory):
     """The MKL package's files. Shared: work on a copy."""
     folder = tmp_path_factory.mktemp("verify") / "unpacked"
-    extract(artefacts["mkl"], folder)
+    extract(packages["mkl"], folder)
     # three files of four, which are in the way of nothing: each copy would be packed with them
     for name in ("tests", "distutils", "f2py", "typing", "include"):
         for part in [*folder.glob(f"lib/python3*/site-packages/numpy/**/{name}")]:
@@ -36,15 +36,15 @@ def unpacked(artefacts, tmp_path_factory):
 
 
 @pytest.fixture
-def broken(unpacked, artefacts, tmp_path):
+def broken(unpacked, packages, tmp_path):
     """Break a copy of the package with a function of its folder; {(check, file, found, allowed)}."""
 
     def verified(break_it):
         folder = repack.copy(unpacked, tmp_path / "broken")
         break_it(folder)
-        package = repack.pack(folder, tmp_path / artefacts["mkl"].name)
+        package = repack.pack(folder, tmp_path / packages["mkl"].name)
         findings = checks.verify(package, print)
-        assert {finding.artefact for finding in findings} <= {package.name}
+        assert {finding.package for finding in findings} <= {package.name}
         assert len(findings) == len(set(findings))
         return {
             (finding.check, finding.file, finding.found, finding.allowed) for finding in findings
@@ -100,11 +100,11 @@ def append(pattern, data):
     return change
 
 
-def test_the_shipped_packages_are_fine(artefacts):
-    done = feedstock(*artefacts.values())
+def test_the_shipped_packages_are_fine(packages):
+    done = feedstock(*packages.values())
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert [
-        f"{path.name}: 0 findings ({CHECKS})" for path in artefacts.values()
+        f"{path.name}: 0 findings ({CHECKS})" for path in packages.values()
     ] == done.stdout.splitlines()
 
 
@@ -396,27 +396,27 @@ def test_a_release_that_the_policy_does_not_know(broken):
 
 
 def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
-    unpacked, artefacts, tmp_path
+    unpacked, packages, tmp_path
 ):
     folder = repack.copy(unpacked, tmp_path / "broken")
     respecify(__glibc=">=2.17,<3.0.a0", libcblas=None)(folder)
     patchelf("--set-rpath", "/opt/lib")(folder)
     (folder / "info/licenses/LICENSE.txt").unlink()
-    package = repack.pack(folder, tmp_path / artefacts["mkl"].name)
+    package = repack.pack(folder, tmp_path / packages["mkl"].name)
     cut = tmp_path / "numpy-cut.conda"
     cut.write_bytes(package.read_bytes()[:3_000_000])
 
-    done = feedstock(package, artefacts["openblas"], cut, "--json")
+    done = feedstock(package, packages["openblas"], cut, "--json")
     assert done.returncode == 1
     report = json.loads(done.stdout)
-    assert report["artefacts"] == [package.name, artefacts["openblas"].name, cut.name]
-    found = {(finding["artefact"], finding["check"]) for finding in report["findings"]}
+    assert report["packages"] == [package.name, packages["openblas"].name, cut.name]
+    found = {(finding["package"], finding["check"]) for finding in report["findings"]}
     assert found == {
         (package.name, check) for check in ("symbols", "rpath", "recipe", "metadata")
     } | {(cut.name, "package")}
-    assert set(report["findings"][0]) == {"artefact", "file", "check", "found", "allowed"}
+    assert set(report["findings"][0]) == {"package", "file", "check", "found", "allowed"}
 
-    done = feedstock(package, artefacts["openblas"], cut)
+    done = feedstock(package, packages["openblas"], cut)
     assert done.returncode == 1
     for said in (
         "/opt/lib",
@@ -425,7 +425,7 @@ def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
         "not a whole conda package",
     ):
         assert said in done.stdout
-    assert f"{artefacts['openblas'].name}: 0 findings" in done.stdout
+    assert f"{packages['openblas'].name}: 0 findings" in done.stdout
 
 
 def test_a_package_of_another_name_is_said_to_be_one(channels):

@@ -23,7 +23,7 @@ def feedstock(*args):
 
 @pytest.mark.parametrize(
     "verb",
-    [[], *([verb.__name__.rpartition(".")[2].replace("_", "-")] for verb in cli.VERBS)],
+    [[], *([verb] for verb in cli.VERBS)],
     ids=str,
 )
 def test_help_has_examples(verb):
@@ -98,7 +98,7 @@ def test_dry_run_changes_nothing(tmp_path):
         "--json",
     )
     (plan,) = json.loads(result.stdout)
-    assert plan["artefact"].startswith("numpy-2.4.4-mkl_py3")
+    assert plan["package"].startswith("numpy-2.4.4-mkl_py3")
     assert not output.exists()
 
 

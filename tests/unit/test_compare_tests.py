@@ -2,7 +2,7 @@
 
 import pytest
 
-from numpy_feedstock import artefact, junit
+from numpy_feedstock import junit
 from numpy_feedstock.verbs import compare_tests
 
 
@@ -34,7 +34,9 @@ def test_a_failure_that_the_control_shares_is_not_ours(results, monkeypatch):
     control = results("control.xml", ours="", machine="error", other="failure")
     path = package.with_name("numpy-2.3.5-mkl_1.conda")
     monkeypatch.setattr(compare_tests, "run_on_control", lambda *args: control)
-    monkeypatch.setattr(artefact, "read_record", lambda path: type("Record", (), {"label": "fast"}))
+    monkeypatch.setattr(
+        compare_tests, "read_record", lambda path: type("Record", (), {"label": "fast"})
+    )
     row = compare_tests.compare(path, print)
     assert row["only_package"] == ["numpy.tests.test_a::ours"]
     assert row["both"] == ["numpy.tests.test_a::machine"]

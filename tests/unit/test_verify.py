@@ -104,9 +104,9 @@ def test_a_truncated_package_is_wrong_use(package, capsys):
 
 
 def test_an_empty_output_folder_is_wrong_use(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "OUTPUT", tmp_path)
     assert cli.main(["verify"]) == 2
-    assert f"no packages in {tmp_path}/output\n  remedy: feedstock build" in capsys.readouterr().err
+    assert f"no packages in {tmp_path}\n  remedy: feedstock build" in capsys.readouterr().err
 
 
 def test_a_package_of_numpy_that_holds_nothing_has_findings_and_no_traceback(package, capsys):

@@ -2,7 +2,7 @@
 
 import os
 
-from .. import artefact, channel
+from .. import channel, files
 from . import Taken, Target
 
 
@@ -18,7 +18,7 @@ class Directory(Target):
 
     def find(self, subdir, name):
         path = self.folder / subdir / name
-        return artefact.sha256(path) if path.exists() else None
+        return files.sha256(path) if path.exists() else None
 
     def read(self, subdir, name):
         path = self.folder / subdir / name

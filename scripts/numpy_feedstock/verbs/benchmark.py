@@ -1,17 +1,17 @@
 """benchmark: how fast a package is beside the released wheel, where no BLAS is called."""
 
-import argparse
 import json
 import math
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from .. import artefact, figures, prefix, released
+from .. import figures, options, prefix, released
 from ..errors import UsageError
+from ..output import tested
 from ..progress import Progress
+from ..specs import exactly
 
 EPILOG = """\
 examples:
@@ -25,25 +25,13 @@ package's, each the fastest of the rounds: above 1 the package is faster.
 OPERATIONS = Path(__file__).with_name("timed_operations.py")
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "benchmark",
-        help="compare the speed with the released wheel's",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    artefact.add_arguments(parser)
+def configure_parser(parser):
+    options.add_tested(parser)
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="runs of each, in turns (default: 5)"
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="keep the result in tests/evidence and put it into the README",
-    )
-    figures.add_arguments(parser)
-    parser.set_defaults(execute=execute)
+    options.add_record(parser)
+    options.add_json(parser)
 
 
 def execute(args):
@@ -55,21 +43,21 @@ def execute(args):
             f"no released wheel of numpy {args.numpy} is known", known=", ".join(released.known())
         )
     # what is compared calls no BLAS: one flavour stands for both
-    ((_, path),) = artefact.built(args.numpy, args.blas or ["openblas"], args.output).items()
+    ((_, path),) = tested(args.numpy, args.blas or ["openblas"], args.output).items()
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        Progress(stream=sys.stderr, verbose=args.verbose) as progress,
+        Progress() as progress,
     ):
         progress.subject = path.name
         python = (
-            prefix.install(prefix.sources(path), [artefact.spec(path)], Path(folder, "prefix"))
+            prefix.install(prefix.sources(path), [exactly(path)], Path(folder, "prefix"))
             / "bin/python"
         )
         rows = compare(python, released.unpack_release(args.numpy), args.rounds, progress.step)
         same = simd(python) == simd(python, released.unpack_release(args.numpy))
     result = {
         "host": figures.host(),
-        "artefact": path.name,
+        "package": path.name,
         "rounds": args.rounds,
         "same_simd": same,
         "rows": rows,
@@ -79,7 +67,7 @@ def execute(args):
     )
     if args.record:
         figures.record("benchmark", result)
-    figures.show("benchmark", result, args)
+    figures.show("benchmark", result, args.json)
     return 0
 
 

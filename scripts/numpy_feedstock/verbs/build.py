@@ -1,24 +1,25 @@
 """build: the patched packages, built, tested, and put into a channel."""
 
-import argparse
 import json
 import os
 import shutil
 import sys
 import time
-from pathlib import Path
 
 from tabulate import tabulate
 
 from .. import (
-    artefact,
     bootstrap,
     builder,
     canonical,
     channel,
     child,
     compiler_cache,
+    files,
+    git,
     junit,
+    options,
+    package_tests,
     paths,
     sdist,
     variant,
@@ -26,6 +27,8 @@ from .. import (
 )
 from ..errors import FeedstockError, UsageError
 from ..progress import Progress
+from ..record import RESULTS, Record, beside, inputs_digest, read_record
+from ..specs import oldest_glibc
 
 EPILOG = """\
 examples:
@@ -37,37 +40,12 @@ examples:
 """
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "build",
-        help="build and test the packages",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--numpy",
-        action="append",
-        metavar="RELEASE",
-        help="numpy release, repeatable (default: 2.3.5)",
-    )
-    parser.add_argument(
-        "--python",
-        action="append",
-        metavar="MINOR",
-        help="Python, repeatable (default: the running one)",
-    )
-    parser.add_argument(
-        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=paths.ROOT / "output",
-        metavar="DIR",
-        help="channel they go to (default: output)",
-    )
-    channel.add_argument(parser)
+def configure_parser(parser):
+    options.add_numpy(parser, default=options.DEFAULT_RELEASE)
+    options.add_python(parser, default="the running one")
+    options.add_blas(parser)
+    options.add_output(parser, "channel that the packages go to")
+    options.add_channel(parser)
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)"
     )
@@ -77,11 +55,9 @@ def configure_parser(subparsers):
         default="fast",
         help="label of numpy's own tests (default: fast)",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be built, change nothing"
-    )
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.set_defaults(execute=execute)
+    options.add_dry_run(parser)
+    options.add_json(parser)
+    options.add_verbose(parser)
 
 
 def execute(args):
@@ -90,14 +66,14 @@ def execute(args):
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     platform = channel.this_platform()
-    wanted = variant.select(args.numpy or ["2.3.5"], pythons, args.blas, platform)
+    wanted = variant.select(args.numpy or [options.DEFAULT_RELEASE], pythons, args.blas, platform)
     output = args.output.absolute()
     if args.dry_run:
         names = channel.choose(args.channel)
         plan = [
             {
                 "variant": str(v),
-                "artefact": v.filename,
+                "package": v.filename,
                 "from": names,
                 "there": (output / v.platform / v.filename).exists(),
             }
@@ -121,12 +97,12 @@ def build_one(wanted, names, output, label, progress):
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, cache, progress.step))]
     channels = [channel.url(name) for name in names]
-    inputs = artefact.inputs_digest(
+    inputs = inputs_digest(
         wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH")
     )
 
     finished = output / wanted.platform / wanted.filename
-    record = artefact.read_record(finished)
+    record = read_record(finished)
     if record and record.inputs == inputs and record.passed and label in ("fast", record.label):
         progress.step("nothing changed since it was built and tested: nothing to do")
         return record, False
@@ -148,7 +124,7 @@ def build_one(wanted, names, output, label, progress):
         hits, misses = counts()
     built = time.monotonic()
 
-    results = artefact.beside(paths.LOGS / wanted.filename, artefact.RESULTS)
+    results = beside(paths.LOGS / wanted.filename, RESULTS)
     tests = run_tests(package, channels, label, results, wanted, progress)
     if red := [name for name, passed in tests.items() if not passed]:
         raise FeedstockError(
@@ -156,12 +132,12 @@ def build_one(wanted, names, output, label, progress):
             package=package,
             logs=paths.LOGS,
         )
-    record = artefact.Record(
-        artefact=package.name,
-        sha256=artefact.sha256(package),
+    record = Record(
+        filename=package.name,
+        sha256=files.sha256(package),
         size=package.stat().st_size,
         blas=wanted.blas,
-        glibc_floor=artefact.glibc_floor(package),
+        glibc_floor=oldest_glibc(package),
         channels=channels,
         inputs=inputs,
         label=label,
@@ -171,12 +147,12 @@ def build_one(wanted, names, output, label, progress):
         test_minutes=round((time.monotonic() - built) / 60, 1),
         cache_hits=hits,
         cache_misses=misses,
-        commit=artefact.commit(),
+        commit=git.commit(),
         installed=installed,
     )
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)
-    shutil.copyfile(results, artefact.beside(finished, artefact.RESULTS))
+    shutil.copyfile(results, beside(finished, RESULTS))
     channel.add(package, output, wanted.platform)
     return record, True
 
@@ -190,11 +166,11 @@ def run_tests(package, channels, label, results, wanted, progress):
     results.unlink(missing_ok=True)
     os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
     passed = {}
-    for index, name in enumerate(artefact.test_names(package)):
+    for index, name in enumerate(package_tests.names(package)):
         log = workspace.new_log(wanted.filename, f"test-{index}")
         progress.step(f"testing: {name}; log: {log}")
         passed[name], output = child.run(
-            builder.test_artefact, str(package), index, channels, log=log, on_line=progress.working
+            builder.run_test, str(package), index, channels, log=log, on_line=progress.working
         )
         if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")
@@ -208,7 +184,7 @@ def report(rows, output, as_json):
         return
     table = [
         {
-            "artefact": record.artefact,
+            "package": record.filename,
             "MB": f"{record.size / 1e6:.1f}",
             "blas": record.blas,
             "glibc": f">={record.glibc_floor}",
@@ -223,4 +199,4 @@ def report(rows, output, as_json):
     print(tabulate(table, headers="keys"))
     print(f"\nchannel: {output}")
     for record, _ in rows:  # as `sha256sum --check` reads it
-        print(f"{record.sha256}  {record.artefact}")
+        print(f"{record.sha256}  {record.filename}")

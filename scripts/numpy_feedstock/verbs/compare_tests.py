@@ -1,17 +1,18 @@
 """compare-tests: numpy's own tests on the controls, compared with their results on the packages."""
 
-import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from rattler_build import Package
 
-from .. import artefact, figures, junit, paths, prefix
+from .. import figures, junit, options, package_tests, paths, prefix
 from ..errors import FeedstockError
+from ..output import tested
 from ..progress import Progress
+from ..record import RESULTS, beside, read_record
+from ..specs import exactly
 
 EPILOG = """\
 examples:
@@ -24,48 +25,36 @@ A failure that the control shares is the machine's; one that only the package ha
 """
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "compare-tests",
-        help="compare numpy's own tests with the control's",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    artefact.add_arguments(parser)
-    figures.add_arguments(parser)
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="keep the result in tests/evidence and put it into the README",
-    )
-    parser.set_defaults(execute=execute)
+def configure_parser(parser):
+    options.add_tested(parser)
+    options.add_json(parser)
+    options.add_record(parser)
 
 
 def execute(args):
     """Run the verb; exit code 1 when a test fails on a package and not on its control. Raises FeedstockError."""
-    artefacts = artefact.built(args.numpy, args.blas, args.output)
-    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    packages = tested(args.numpy, args.blas, args.output)
+    with Progress() as progress:
         rows = []
-        for blas, path in artefacts.items():
+        for blas, path in packages.items():
             progress.subject = path.name
             rows.append({"blas": blas, **compare(path, progress.step)})
     result = {
         "host": figures.host(),
-        "artefacts": {row["blas"]: row.pop("artefact") for row in rows},
+        "packages": {row["blas"]: row.pop("filename") for row in rows},
         "rows": rows,
     }
     if args.record:
         figures.record("suite", result)
-    figures.show("suite", result, args)
+    figures.show("suite", result, args.json)
     return 1 if any(row["only_package"] for row in rows) else 0
 
 
 def compare(path, report):
     """What numpy's own tests say of a package and of its control, with the label of the package's record."""
-    record = artefact.read_record(path)
+    record = read_record(path)
     report(f"installing the control; its tests run with the label {record.label}")
-    package = junit.outcomes(artefact.beside(path, artefact.RESULTS))
+    package = junit.outcomes(beside(path, RESULTS))
     started = time.monotonic()
     control = junit.outcomes(run_on_control(path, record.label, report))
     package_failed, control_failed = (
@@ -73,7 +62,7 @@ def compare(path, report):
         for each in (package, control)
     )
     return {
-        "artefact": path.name,
+        "filename": path.name,
         "label": record.label,
         "minutes": round((time.monotonic() - started) / 60, 1),
         "package": junit.count(package),
@@ -91,16 +80,16 @@ def run_on_control(path, label, report):
     """Run the package's own test of numpy's tests in a prefix whose patch is undone; the Path of the results."""
     test = (
         Package.from_file(path)
-        .tests[artefact.test_names(path).index("numpy's own tests")]
+        .tests[package_tests.names(path).index(package_tests.NUMPY_TESTS)]
         .to_dict()
     )
-    results = artefact.beside(paths.LOGS / path.name, "-control" + artefact.RESULTS)
+    results = beside(paths.LOGS / path.name, "-control" + RESULTS)
     results.unlink(missing_ok=True)
     log = results.with_suffix(".log")
     with tempfile.TemporaryDirectory(prefix="suite-") as folder:
         control = prefix.install(
             prefix.sources(path),
-            [artefact.spec(path), *test["requirements"]["run"]],
+            [exactly(path), *test["requirements"]["run"]],
             Path(folder, "prefix"),
         )
         prefix.undo_patch(control)

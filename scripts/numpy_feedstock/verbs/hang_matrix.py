@@ -1,19 +1,19 @@
 """hang-matrix: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
 
-import argparse
 import asyncio
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import artefact, figures, paths, prefix, repro, rootfs
+from .. import figures, git, options, paths, prefix, repro, rootfs
 from ..errors import FeedstockError, UsageError
+from ..output import tested
 from ..progress import Progress
+from ..specs import exactly
 
 EPILOG = """\
 examples:
@@ -32,15 +32,8 @@ KINDS = ("package", "control")
 _TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "hang-matrix",
-        help="measure the packages and their controls",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    artefact.add_arguments(parser)
+def configure_parser(parser):
+    options.add_tested(parser)
     parser.add_argument(
         "--layer",
         action="append",
@@ -74,14 +67,9 @@ def configure_parser(subparsers):
         metavar="SECONDS",
         help="after which an import counts as hung (default: 10)",
     )
-    parser.add_argument(
-        "--record",
-        choices=("matrix", "load"),
-        help="keep it in tests/evidence under this name and put it into the README",
-    )
-    figures.add_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="name the cells, measure nothing")
-    parser.set_defaults(execute=execute)
+    options.add_record(parser, names=("matrix", "load"))
+    options.add_json(parser)
+    options.add_dry_run(parser, "name the cells, measure nothing")
 
 
 def execute(args):
@@ -92,19 +80,19 @@ def execute(args):
         or any(threads < 1 for threads in args.threads or ())
     ):
         raise UsageError("--trials must be 2 or more, --timeout above 0, --threads 1 or more")
-    artefacts = artefact.built(args.numpy, args.blas, args.output)
-    cells = list(matrix(artefacts, args.layer or LAYERS, args.threads or THREADS))
+    packages = tested(args.numpy, args.blas, args.output)
+    cells = list(matrix(packages, args.layer or LAYERS, args.threads or THREADS))
     if args.dry_run:
         print(figures.table([{**cell, "imports": args.trials} for cell in cells]))
         return 0
     for directory in args.root:
         rootfs.glibc(directory)  # UsageError when it is none
-    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    with Progress() as progress:
         progress.subject = f"numpy {args.numpy}"
-        result = examine(cells, artefacts, args.root, args.trials, args.timeout, progress.step)
+        result = examine(cells, packages, args.root, args.trials, args.timeout, progress.step)
     if args.record:
         figures.record(args.record, result)
-    figures.show("matrix", result, args)
+    figures.show("matrix", result, args.json)
     return 0
 
 
@@ -116,28 +104,25 @@ def matrix(flavours, layers, threads):
                 yield {"blas": blas, "layer": layer, "threads": count}
 
 
-def examine(cells, artefacts, roots, trials, timeout, report):
+def examine(cells, packages, roots, trials, timeout, report):
     """What `figures` keeps: the host, versions, and a row for each glibc, cell and kind of package."""
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="evidence-") as folder:
         report("installing the packages and their controls")
-        places, versions = make_prefixes(artefacts, Path(folder))
+        places, versions = make_prefixes(packages, Path(folder))
         for number, directory in enumerate(roots):
             places += [
                 _in_root(directory, path, blas, kind, Path(folder, f"{number}-{blas}-{kind}"))
-                for blas, path in artefacts.items()
+                for blas, path in packages.items()
                 for kind in KINDS
             ]
         rows = asyncio.run(
             _examine_all(cells, places, ("--trials", trials, "--timeout", timeout), report)
         )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    names = {blas: path.name for blas, path in artefacts.items()}
+    names = {blas: path.name for blas, path in packages.items()}
     return {
         "host": figures.host(),
-        "commit": commit,
-        "artefacts": names,
+        "commit": git.commit(),
+        "packages": names,
         "versions": versions,
         "rows": rows,
     }
@@ -154,12 +139,12 @@ class Place:
     environment: dict
 
 
-def make_prefixes(artefacts, folder):
+def make_prefixes(packages, folder):
     """The Places on this machine, and {package: version} of what is in them."""
     places, versions = [], {}
-    for blas, path in artefacts.items():
+    for blas, path in packages.items():
         for kind in KINDS:
-            specs = [artefact.spec(path), "gxx_linux-64"]
+            specs = [exactly(path), "gxx_linux-64"]
             made = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
             if kind == "control":
                 prefix.undo_patch(made)

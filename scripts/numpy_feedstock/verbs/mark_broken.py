@@ -5,7 +5,6 @@ repodata patch of the channel, which every indexing applies: the packages and wh
 installed stay as they are. A line that is removed brings its build back.
 """
 
-import argparse
 import contextlib
 import datetime
 import functools
@@ -23,7 +22,7 @@ from rattler_build import Package, RattlerBuildError, assemble_package
 
 from audit_numpy import gate
 
-from .. import artefact, channel, checks
+from .. import channel, checks, files, options
 from ..errors import FeedstockError, UsageError
 
 EPILOG = """\
@@ -50,7 +49,7 @@ def _is_text(pattern):
 # of an entry's keys: in words, and whether a value is right
 _SUBDIRS = "|".join(str(subdir) for subdir in rattler.Subdir.all())
 _FORMS = {
-    "artefact": (
+    "package": (
         "subdir/name-version-build.conda",
         _is_text(rf"({_SUBDIRS})/[a-z0-9_.-]+-[\w.!+]+-[\w.+]+\.conda"),
     ),
@@ -62,14 +61,7 @@ _FORMS = {
 _OPTIONAL = {"sha256", "only_with"}
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "mark-broken",
-        help="keep solvers from known broken builds in a channel",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure_parser(parser):
     parser.add_argument(
         "channel",
         type=Path,
@@ -89,11 +81,8 @@ def configure_parser(subparsers):
         action="store_true",
         help="only print lines, to be reviewed, for what the list lacks",
     )
-    does.add_argument(
-        "--dry-run", action="store_true", help="only show what would change in the index"
-    )
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.set_defaults(execute=execute)
+    options.add_dry_run(does, "only show what would change in the index")
+    options.add_json(parser)
 
 
 def execute(args):
@@ -105,7 +94,7 @@ def execute(args):
         )
     entries = read(args.list)
     if args.suggest:
-        suggested = suggest(args.channel, {entry["artefact"] for entry in entries})
+        suggested = suggest(args.channel, {entry["package"] for entry in entries})
         print(json.dumps(suggested, indent=1) if args.json else _as_yaml(suggested))
         print(f"{len(suggested)} unpatched builds of numpy are not in {args.list}", file=sys.stderr)
         return 0
@@ -151,12 +140,12 @@ def read(path):
     seen = {}
     for line, keys, entry in entries:
         _check(entry, keys, f"{path} line {line}")
-        if entry["artefact"] in seen:
+        if entry["package"] in seen:
             raise UsageError(
-                f"{path} line {line}: listed twice: {entry['artefact']}",
-                found=f"first on line {seen[entry['artefact']]}",
+                f"{path} line {line}: listed twice: {entry['package']}",
+                found=f"first on line {seen[entry['package']]}",
             )
-        seen[entry["artefact"]] = line
+        seen[entry["package"]] = line
     return [entry for _, _, entry in entries]
 
 
@@ -183,7 +172,7 @@ def _check(entry, keys, where):
                 {
                     "remedy": "name each build; feedstock mark-broken CHANNEL_FOLDER --suggest prints them"
                 }
-                if key == "artefact"
+                if key == "package"
                 else {}
             )
             raise UsageError(
@@ -195,20 +184,20 @@ def _check(entry, keys, where):
 
 
 def instructions(entries, folder):
-    """{subdir: patch instructions} for the entries whose artefacts the channel holds.
+    """{subdir: patch instructions} for the entries whose packages the channel holds.
 
     Raises UsageError when a file of that name is another one.
     """
     found = {}
     for entry in entries:
-        path = folder / entry["artefact"]
+        path = folder / entry["package"]
         if not path.is_file():
             continue
-        if "sha256" in entry and artefact.sha256(path) != entry["sha256"]:
+        if "sha256" in entry and files.sha256(path) != entry["sha256"]:
             raise UsageError(
                 f"another file than the list means: {path}",
                 expected=f"sha256 {entry['sha256']}",
-                found=artefact.sha256(path),
+                found=files.sha256(path),
                 remedy="correct the list, or name a list of your own with --list",
             )
         depends, constrains = _requirements(path)
@@ -340,7 +329,7 @@ def suggest(folder, listed):
             sources = content.glob("lib/python3.*/site-packages/numpy/__init__.py")
             if "ungated" not in [gate(source.read_text()) for source in sources]:
                 continue
-        entry = {"artefact": f"{path.parent.name}/{path.name}", "sha256": artefact.sha256(path)}
+        entry = {"package": f"{path.parent.name}/{path.name}", "sha256": files.sha256(path)}
         # built for whatever BLAS the environment has: the others are not at fault
         if not any(
             re.match(r"mkl\b|(libblas|blas) .*mkl", spec) for spec in _requirements(path)[0]
@@ -360,7 +349,7 @@ def _as_yaml(entries):
 
 def report(args, entries, before, after):
     """What differs between the two states of the index, as JSON or as lines."""
-    reasons = {entry["artefact"]: entry["reason"] for entry in entries}
+    reasons = {entry["package"]: entry["reason"] for entry in entries}
     names = sorted(before.keys() | after.keys())
     changed = {
         name: changes

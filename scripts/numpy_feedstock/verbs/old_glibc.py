@@ -6,7 +6,6 @@ of linalg, the repro, and the control: the same package with its patch undone,
 which the repro must find AFFECTED.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -19,9 +18,11 @@ from pathlib import Path
 from rattler_build import Package, RattlerBuildError
 from tabulate import tabulate
 
-from .. import artefact, bootstrap, channel, child, compiler_cache, elf, paths, prefix, rootfs
+from .. import bootstrap, channel, child, compiler_cache, elf, options, paths, prefix, rootfs
 from ..errors import UsageError
+from ..output import all_packages
 from ..progress import Progress
+from ..specs import oldest_glibc
 
 EPILOG = """\
 examples:
@@ -62,7 +63,7 @@ CHECK_SECONDS = 1800  # of one check, on a busy machine
 class Finding:
     """The outcome of one check on one package."""
 
-    artefact: str
+    package: str
     check: str
     green: bool
     expected: str
@@ -70,20 +71,13 @@ class Finding:
     output: str = ""  # all that the check printed
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "old-glibc",
-        help="run the packages on an older glibc",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure_parser(parser):
     parser.add_argument(
         "packages",
         nargs="*",
         type=Path,
         metavar="PACKAGE",
-        help="numpy package (default: all in output/, of this Python)",
+        help="numpy package (default: all in output/)",
     )
     parser.add_argument(
         "--root",
@@ -94,20 +88,18 @@ def configure_parser(subparsers):
             "(default: Debian 11 with a CPython, made in build/)"
         ),
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be made and run, change nothing"
-    )
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.set_defaults(execute=execute)
+    options.add_dry_run(parser)
+    options.add_json(parser)
+    options.add_verbose(parser)
 
 
 def execute(args):
     """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
     if args.root:
         rootfs.glibc(args.root)
-    packages = [open_package(path) for path in args.packages or built()]
+    packages = [open_package(path) for path in args.packages or all_packages()]
     if args.dry_run:
-        rows = [{"artefact": package.filename, **_plan(args.root, package)} for package in packages]
+        rows = [{"package": package.filename, **_plan(args.root, package)} for package in packages]
         print(json.dumps(rows, indent=1) if args.json else tabulate(rows, headers="keys"))
         return 0
     findings = []
@@ -124,17 +116,6 @@ def execute(args):
                     progress.step(finding.output)
     report(findings, args.json)
     return 0 if all(finding.green for finding in findings) else 1
-
-
-def built():
-    """The packages of this Python in output/."""
-    tag = f"py{sys.version_info[0]}{sys.version_info[1]}h"
-    found = sorted((paths.ROOT / "output" / channel.this_platform()).glob(f"numpy-*_{tag}*.conda"))
-    if not found:
-        raise UsageError(
-            "no packages to run in output/", remedy="feedstock build, or name a package"
-        )
-    return found
 
 
 def open_package(path):
@@ -163,7 +144,7 @@ def python_of(package):
 def examine(package, folder, progress):
     """The findings on one package in a root; what is red ends them where nothing after it would prove anything."""
     here, python = rootfs.glibc(folder), rootfs.interpreter(folder, python_of(package))
-    floor = artefact.glibc_floor(Path(package.path))
+    floor = oldest_glibc(Path(package.path))
     green = elf.order(floor) <= elf.order(here)
     found = f"needs __glibc >={floor}, the root has {here}"
     yield Finding(package.filename, "glibc", green, f"__glibc at most {here}", found)
@@ -238,7 +219,7 @@ def report(findings, as_json):
         return
     rows = [
         {
-            "artefact": each.artefact,
+            "package": each.package,
             "check": each.check,
             "": "ok" if each.green else "RED",
             "expected": each.expected,

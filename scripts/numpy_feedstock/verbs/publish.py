@@ -1,6 +1,5 @@
 """publish: tested and verified packages into an internal channel, where nothing is ever replaced."""
 
-import argparse
 import dataclasses
 import json
 import re
@@ -10,10 +9,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from .. import artefact, paths, provenance, variant
+from .. import files, options, paths, provenance, variant
 from ..checks import Unpacked, findings
 from ..errors import FeedstockError, UsageError
+from ..output import all_packages
 from ..progress import Progress
+from ..record import Record, read_record
 from ..targets import FORMS, Taken, open_target
 
 EPILOG = f"""\
@@ -42,21 +43,8 @@ exit code: 0 all of them are in the channel, 1 refused or failed, 2 wrong use
 OURS = re.compile(r"numpy-[^-]+-(mkl|openblas)_py\d+h[0-9a-f]{7}_1\d\d\.conda")
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "publish",
-        help="put packages into a channel",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "artefacts",
-        nargs="*",
-        type=Path,
-        metavar="ARTEFACT",
-        help="a .conda file (default: every one in output/)",
-    )
+def configure_parser(parser):
+    options.add_packages(parser)
     parser.add_argument(
         "--to",
         default=str(paths.ROOT / "channel"),
@@ -83,11 +71,9 @@ def configure_parser(subparsers):
         metavar="FILE",
         help=("public key that --check accepts, repeatable (default: the own one)"),
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would happen, change nothing"
-    )
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.set_defaults(execute=execute)
+    options.add_dry_run(parser)
+    options.add_json(parser)
+    options.add_verbose(parser)
 
 
 def execute(args):
@@ -96,12 +82,10 @@ def execute(args):
     with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         progress.subject = target.url
         if args.check:
-            rows = check(target, {path.name for path in args.artefacts}, args.trust)
+            rows = check(target, {path.name for path in args.packages}, args.trust)
             show(rows, target, args.json)
             return 1 if any(row["fault"] for row in rows) else 0
-        candidates = examine_all(
-            args.artefacts or artefact.in_output(), args.allow_untested, progress
-        )
+        candidates = examine_all(args.packages or all_packages(), args.allow_untested, progress)
         if args.dry_run:
             rows = plan(target, candidates)
         else:
@@ -114,19 +98,19 @@ def execute(args):
 
 @dataclasses.dataclass
 class Candidate:
-    """An artefact that may be published."""
+    """A package that may be published."""
 
     path: Path
     subdir: str
     sha256: str
-    record: artefact.Record | None
+    record: Record | None
     objections: list  # str: in spite of what it may be
 
 
-def examine_all(artefacts, allow_untested, progress):
-    """A Candidate for each artefact. Raises UsageError for what are no packages of ours to publish, FeedstockError for refused ones."""
+def examine_all(packages, allow_untested, progress):
+    """A Candidate for each package. Raises UsageError for what are no packages of ours to publish, FeedstockError for refused ones."""
     candidates, unfit = [], []
-    for path in artefacts:
+    for path in packages:
         progress.working(f"examining {path}")
         try:
             candidates.append(examine(path, progress.working))
@@ -151,7 +135,7 @@ def examine(path, say):
         package = Unpacked(path, Path(folder))
         check_place(path, package.index)
         found = findings(path, package, say)
-    record = artefact.read_record(path)
+    record = read_record(path)
     objections = (
         []
         if record and record.passed
@@ -160,7 +144,7 @@ def examine(path, say):
     objections += [
         f"{each.check}: {each.file}: found {each.found}, allowed {each.allowed}" for each in found
     ]
-    return Candidate(path, package.index["subdir"], artefact.sha256(path), record, objections)
+    return Candidate(path, package.index["subdir"], files.sha256(path), record, objections)
 
 
 def check_place(path, index):
@@ -194,7 +178,7 @@ def plan(target, candidates):
         )
         rows.append(
             {
-                "artefact": each.path.name,
+                "package": each.path.name,
                 "subdir": each.subdir,
                 "sha256": each.sha256,
                 "state": "there" if found else "new",
@@ -237,7 +221,7 @@ def publish(target, candidates, key, progress):
 
 
 def attest(target, candidate, key):
-    """Sign an artefact's provenance and put it beside the package, or, where a target keeps no other files, beside ours."""
+    """Sign a package's provenance and put it beside the package, or, where a target keeps no other files, beside ours."""
     signed = provenance.sign(
         provenance.statement(candidate.path, candidate.record, candidate.objections), key
     )
@@ -275,10 +259,10 @@ def check(target, names, trusted):
                 fault = f"sha256 {found}, by the index {index[name]['sha256']}"
             else:
                 fault = provenance.check(signed, keys, name, found) if signed else "no provenance"
-            rows.append({"artefact": name, "subdir": subdir, "sha256": found or "", "fault": fault})
-    missing = names - {row["artefact"] for row in rows}
+            rows.append({"package": name, "subdir": subdir, "sha256": found or "", "fault": fault})
+    missing = names - {row["package"] for row in rows}
     rows += [
-        {"artefact": name, "subdir": "", "sha256": "", "fault": "not in the index"}
+        {"package": name, "subdir": "", "sha256": "", "fault": "not in the index"}
         for name in sorted(missing)
     ]
     if not rows:
@@ -291,7 +275,7 @@ def check(target, names, trusted):
 def show(rows, target, as_json):
     """The closing table, or JSON."""
     if as_json:
-        print(json.dumps({"target": target.url, "artefacts": rows}, indent=1))
+        print(json.dumps({"target": target.url, "packages": rows}, indent=1))
     else:
         print(tabulate([{**row, "sha256": row["sha256"][:16]} for row in rows], headers="keys"))
         print(f"\nchannel: {target.url}")

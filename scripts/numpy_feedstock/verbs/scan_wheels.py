@@ -1,6 +1,5 @@
 """scan-wheels: which released numpys multiply matrices when imported, and hang inside dlopen with MKL."""
 
-import argparse
 import asyncio
 import os
 import sys
@@ -9,7 +8,7 @@ import time
 
 from audit_numpy import gate
 
-from .. import bootstrap, figures, released, repro, wheel
+from .. import bootstrap, figures, options, released, repro, wheel
 from ..errors import FeedstockError, UsageError
 from ..progress import Progress
 
@@ -17,7 +16,7 @@ EPILOG = """\
 examples:
   feedstock scan-wheels                     every release from the last one without the check
   feedstock scan-wheels 2.3.5 2.4.5         two of them
-  feedstock scan-wheels --trials 60 -v      look harder
+  feedstock scan-wheels --trials 60         look harder
   feedstock scan-wheels --record            the README's table, anew
 
 The released wheels' own product is replaced by MKL's. Half of the trials are plain,
@@ -27,14 +26,7 @@ in the other half the race is decided: the main thread comes last to its kernel.
 _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "scan-wheels",
-        help="find the affected releases among numpy's wheels",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure_parser(parser):
     parser.add_argument(
         "release", nargs="*", metavar="RELEASE", help="numpy releases (default: all that are known)"
     )
@@ -52,13 +44,8 @@ def configure_parser(subparsers):
         metavar="SECONDS",
         help="after which an import counts as hung (default: 10)",
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="keep the result in tests/evidence and put it into the README",
-    )
-    figures.add_arguments(parser)
-    parser.set_defaults(execute=execute)
+    options.add_record(parser)
+    options.add_json(parser)
 
 
 def execute(args):
@@ -72,12 +59,12 @@ def execute(args):
             f"--trials must be 2 or more and --timeout above 0, found {args.trials} and {args.timeout:g}"
         )
     released.check_platform()
-    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    with Progress() as progress:
         progress.subject = "bisect"
         result = examine(args.release or list(known), args.trials, args.timeout, progress.step)
     if args.record:
         figures.record("bisect", result)
-    figures.show("bisect", result, args)
+    figures.show("bisect", result, args.json)
     return 0
 
 

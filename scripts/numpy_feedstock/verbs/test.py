@@ -1,10 +1,9 @@
 """test: the project's own tests, on packages that `build` made or makes first."""
 
-import argparse
 import subprocess
 import sys
 
-from .. import paths
+from .. import options, paths
 
 EPILOG = """\
 examples:
@@ -14,18 +13,11 @@ examples:
 """
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "test",
-        help="run the project's tests",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure_parser(parser):
     parser.add_argument(
         "pytest_args", nargs="*", metavar="ARG", help="arguments of pytest, after --"
     )
-    parser.set_defaults(execute=execute)
+    options.add_verbose(parser)
 
 
 def execute(args):

@@ -1,11 +1,10 @@
 """variants: the packages that conda_build_config.yaml asks for, as rendered from the recipe."""
 
-import argparse
 import json
 
 from tabulate import tabulate
 
-from .. import channel, variant
+from .. import channel, options, variant
 from ..errors import UsageError
 
 EPILOG = """\
@@ -18,42 +17,23 @@ examples:
 """
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "variants",
-        help="list the packages to build",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure_parser(parser):
     parser.add_argument(
         "--platform",
         action="append",
         choices=variant.PLATFORMS,
         help="repeatable (default: this one)",
     )
-    parser.add_argument(
-        "--numpy",
-        action="append",
-        metavar="RELEASE",
-        help="numpy release, repeatable (default: those switched on)",
-    )
-    parser.add_argument(
-        "--python", action="append", metavar="MINOR", help="Python, repeatable (default: all)"
-    )
-    parser.add_argument(
-        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
-    )
+    options.add_numpy(parser, default="those switched on")
+    options.add_python(parser, default="all")
+    options.add_blas(parser)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--json", action="store_true", help="the result as JSON on standard output, in one line"
-    )
+    options.add_json(form)
     form.add_argument(
         "--build-config",
         action="store_true",
         help="a build config that conda-build takes besides, which leaves only these",
     )
-    parser.set_defaults(execute=execute)
 
 
 def execute(args):
@@ -75,7 +55,7 @@ def execute(args):
             "numpy": v.version,
             "python": v.python,
             "blas": v.blas,
-            "artefact": v.filename,
+            "package": v.filename,
         }
         for v in found
     ]

@@ -1,6 +1,5 @@
 """verify: finished packages of numpy against the policy, and against what they were made of; all findings at once."""
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -10,9 +9,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from .. import artefact, channel, workspace
+from .. import files, options, workspace
 from ..checks import CHECKS, Finding, Unpacked, verify
 from ..errors import UsageError
+from ..output import all_packages
 from ..progress import Progress
 from ..rebuild import rebuild
 
@@ -28,21 +28,8 @@ exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 """
 
 
-def configure_parser(subparsers):
-    parser = subparsers.add_parser(
-        "verify",
-        help="check finished packages",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "artefacts",
-        nargs="*",
-        type=Path,
-        metavar="ARTEFACT",
-        help="a .conda file (default: every one in output/)",
-    )
+def configure_parser(parser):
+    options.add_packages(parser)
     parser.add_argument(
         "--rebuild",
         action="store_true",
@@ -51,23 +38,23 @@ def configure_parser(subparsers):
             "and look for differences (some minutes each)"
         ),
     )
-    channel.add_argument(parser)
-    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    parser.set_defaults(execute=execute)
+    options.add_channel(parser)
+    options.add_json(parser)
+    options.add_verbose(parser)
 
 
 def execute(args):
-    """Run the verb; exit code 0, or 1 with findings. UsageError when no artefact could be read."""
+    """Run the verb; exit code 0, or 1 with findings. UsageError when no package could be read."""
     if args.channel and not args.rebuild:
         raise UsageError(
             "--channel says where --rebuild takes packages from",
             remedy="add --rebuild, or leave it out",
         )
-    artefacts = args.artefacts or artefact.in_output()
+    packages = args.packages or all_packages()
     findings, unreadable = [], []
     alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
     with alone, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
-        for path in artefacts:
+        for path in packages:
             progress.subject = path.name
             try:
                 findings += verify(path, progress.working)
@@ -85,9 +72,9 @@ def execute(args):
                 continue
             if args.rebuild:
                 findings += verify_rebuild(path, args.channel, progress)
-    if len(unreadable) == len(artefacts):
+    if len(unreadable) == len(packages):
         raise UsageError("\n".join(map(str, unreadable)))
-    report(artefacts, findings, args)
+    report(packages, findings, args)
     return 1 if findings else 0
 
 
@@ -100,22 +87,20 @@ def verify_rebuild(path, asked, progress):
             for file, *what in rebuild(path, package, asked, progress)
         ]
     if not findings:
-        progress.step(f"rebuilt, the same sha256: {artefact.sha256(path)}")
+        progress.step(f"rebuilt, the same sha256: {files.sha256(path)}")
     return findings
 
 
-def report(artefacts, findings, args):
-    """JSON with every finding, or a table for each artefact."""
+def report(packages, findings, args):
+    """JSON with every finding, or a table for each package."""
     if args.json:
         found = [dataclasses.asdict(finding) for finding in findings]
         print(
-            json.dumps(
-                {"artefacts": [path.name for path in artefacts], "findings": found}, indent=1
-            )
+            json.dumps({"packages": [path.name for path in packages], "findings": found}, indent=1)
         )
         return
-    for path in artefacts:
-        mine = [finding for finding in findings if finding.artefact == path.name]
+    for path in packages:
+        mine = [finding for finding in findings if finding.package == path.name]
         print(
             f"{path.name}: {len(mine)} findings ({', '.join([*CHECKS, *(['rebuild'] if args.rebuild else [])])})"
         )

@@ -22,15 +22,15 @@ OURS = {"mkl": {"mkl"}, "openblas": {"libopenblas"}}
 
 
 @pytest.fixture
-def unpacked(artefacts, blas, tmp_path):
-    extract(artefacts[blas], tmp_path / "unpacked")
+def unpacked(packages, blas, tmp_path):
+    extract(packages[blas], tmp_path / "unpacked")
     return tmp_path / "unpacked"
 
 
-def test_name_and_record(artefacts, records, blas):
+def test_name_and_record(packages, records, blas):
     record = records[blas]
     assert re.fullmatch(
-        rf"numpy-{RELEASE}-{blas}_py{PYTHON.replace('.', '')}h\w{{7}}_100\.conda", record.artefact
+        rf"numpy-{RELEASE}-{blas}_py{PYTHON.replace('.', '')}h\w{{7}}_100\.conda", record.filename
     )
     assert record.passed and set(record.tests) == {
         "imports",
@@ -41,8 +41,8 @@ def test_name_and_record(artefacts, records, blas):
     }
 
 
-def test_it_declares_what_conda_forge_declares_and_the_blas_it_is_linked_to(artefacts, blas):
-    package = Package.from_file(artefacts[blas])
+def test_it_declares_what_conda_forge_declares_and_the_blas_it_is_linked_to(packages, blas):
+    package = Package.from_file(packages[blas])
     assert {spec.split()[0] for spec in package.depends} == CONDA_FORGE_RUN | OURS[blas]
     assert f"libblas * *_{blas}" in package.depends
     assert package.constrains == ["numpy-base <0a0"]
@@ -64,7 +64,7 @@ def test_it_is_linked_to_its_own_blas(unpacked, blas):
     assert {flavour for flavour, name in names.items() if name in data} == {blas}
 
 
-def test_it_can_be_rebuilt_from_itself(unpacked, artefacts, blas, tmp_path):
+def test_it_can_be_rebuilt_from_itself(unpacked, packages, blas, tmp_path):
     """info/recipe holds the patch and the repro, and renders to the same build string."""
     recipe = unpacked / "info" / "recipe"
     for relative in ("patches", "repro"):
@@ -80,7 +80,7 @@ def test_it_can_be_rebuilt_from_itself(unpacked, artefacts, blas, tmp_path):
     )
     assert (
         rendered.recipe.to_dict()["build"]["string"]
-        == Package.from_file(artefacts[blas]).build_string
+        == Package.from_file(packages[blas]).build_string
     )
 
 

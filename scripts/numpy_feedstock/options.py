@@ -1,0 +1,113 @@
+"""Command-line options that verbs share."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import paths
+
+DEFAULT_RELEASE = "2.3.5"
+
+
+def add_json(parser: argparse.ArgumentParser | Any) -> None:
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+
+
+def add_dry_run(
+    parser: argparse.ArgumentParser | Any, what: str = "say what would be done, change nothing"
+) -> None:
+    parser.add_argument("--dry-run", action="store_true", help=what)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """For verbs that have more to show, such as the lines of a log."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show every line of the logs")
+
+
+def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:
+    """For verbs that measure. With ``names``, the option takes the name of the record."""
+    if names:
+        parser.add_argument(
+            "--record",
+            choices=names,
+            help="keep the result in tests/evidence under this name and put it into the README",
+        )
+        return
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the result in tests/evidence and put it into the README",
+    )
+
+
+def add_numpy(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--numpy``, repeatable; ``default`` is a text for the help."""
+    parser.add_argument(
+        "--numpy",
+        action="append",
+        metavar="RELEASE",
+        help=f"numpy release, repeatable (default: {default})",
+    )
+
+
+def add_python(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--python``, repeatable; ``default`` is a text for the help."""
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="MINOR",
+        help=f"minor version of Python, repeatable (default: {default})",
+    )
+
+
+def add_blas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=paths.OUTPUT,
+        metavar="DIR",
+        help=f"{what} (default: output)",
+    )
+
+
+def add_packages(parser: argparse.ArgumentParser) -> None:
+    """Packages named by their paths; all in output/ by default."""
+    parser.add_argument(
+        "packages",
+        nargs="*",
+        type=Path,
+        metavar="PACKAGE",
+        help="a .conda file (default: every one in output/)",
+    )
+
+
+def add_tested(parser: argparse.ArgumentParser) -> None:
+    """The tested packages of one release; ``output.tested`` takes the values."""
+    parser.add_argument(
+        "--numpy",
+        default=DEFAULT_RELEASE,
+        metavar="RELEASE",
+        help=f"numpy release (default: {DEFAULT_RELEASE})",
+    )
+    add_blas(parser)
+    add_output(parser, "channel that the packages are in")
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Where packages come from; ``channel.choose`` takes the value."""
+    parser.add_argument(
+        "--channel",
+        action="append",
+        metavar="CHANNEL",
+        help=(
+            "where to take packages from, repeatable: a URL, a folder, a name, `bootstrap`, or "
+            "`auto` (default): the configured channels or conda-forge where reachable, "
+            "else bootstrap"
+        ),
+    )
