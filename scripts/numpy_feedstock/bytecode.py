@@ -1,0 +1,151 @@
+"""Bytecode of a changed source file, compiled by a Python of the same minor version."""
+
+import base64
+import functools
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+HEADER_BYTES = 16
+_MINORS = ("3.11", "3.12", "3.13", "3.14")
+_COMPILE_SECONDS = 60
+
+# Runs in a fresh Python, because one that has compiled other files may mark the
+# constants of this one as shared, and would give other bytes.
+_COMPILER = """
+import base64, importlib.util, json, marshal, sys
+request = json.load(sys.stdin)
+source = base64.b64decode(request["source"])
+code = compile(source, request["filename"], "exec", dont_inherit=True,
+               optimize=request["optimization"])
+print(json.dumps({
+    "code": base64.b64encode(marshal.dumps(code)).decode(),
+    "hash": importlib.util.source_hash(source).hex(),
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter that compiles, and the magic number of its bytecode."""
+
+    program: Path
+    magic: bytes
+
+
+def find_pythons(named: Iterable[Path] = ()) -> list[Python]:
+    """The named interpreters, this one, and those of PATH: one for each magic number."""
+    this = Python(Path(sys.executable), importlib.util.MAGIC_NUMBER)
+    found = [_inspect(program) for program in named]
+    found.append(this)
+    for minor in _MINORS:
+        program = shutil.which(f"python{minor}")
+        if program:
+            found.append(_inspect(Path(program)))
+    by_magic: dict[bytes, Python] = {}
+    for python in found:
+        if python:
+            by_magic.setdefault(python.magic, python)
+    return list(by_magic.values())
+
+
+def _inspect(program: Path) -> Python | None:
+    """The Python behind a program; None if the program does not run."""
+    script = "import importlib.util as u; print(u.MAGIC_NUMBER.hex())"
+    try:
+        done = subprocess.run(
+            [program, "-I", "-S", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_SECONDS,
+        )
+        return Python(program, bytes.fromhex(done.stdout.strip())) if done.returncode == 0 else None
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def recompiled(old: bytes, name: str, source: bytes, pythons: list[Python]) -> bytes | None:
+    """Bytecode of ``source`` with the header, file name and optimization of ``old``.
+
+    old : bytecode that was compiled from an earlier text of the same file
+    name : of the bytecode file, "numpy/__pycache__/__init__.cpython-311.opt-1.pyc"
+
+    Returns None if no Python has the magic number of ``old``.
+    """
+    python = next((each for each in pythons if each.magic == old[:4]), None)
+    if python is None or len(old) < HEADER_BYTES:
+        return None
+    filename = recorded_filename(old) or name
+    compiled = _compile(python.program, source, filename, _optimization(name))
+    flags = int.from_bytes(old[4:8], "little")
+    if flags & 1:  # the header has a hash of the source
+        stamp = compiled.source_hash
+    else:  # the header has the source's date and size
+        stamp = old[8:12] + (len(source) & 0xFFFFFFFF).to_bytes(4, "little")
+    return old[:8] + stamp + compiled.code
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    code: bytes
+    source_hash: bytes
+
+
+@functools.cache
+def _compile(program: Path, source: bytes, filename: str, optimization: int) -> _Compiled:
+    request = {
+        "source": base64.b64encode(source).decode(),
+        "filename": filename,
+        "optimization": optimization,
+    }
+    done = subprocess.run(
+        [program, "-I", "-S", "-c", _COMPILER],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_COMPILE_SECONDS,
+        # the hash of a string decides the order of a set's constants
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+    answer = json.loads(done.stdout)
+    return _Compiled(base64.b64decode(answer["code"]), bytes.fromhex(answer["hash"]))
+
+
+def _optimization(name: str) -> int:
+    match = re.search(r"\.opt-([12])\.pyc$", name)
+    return int(match[1]) if match else 0
+
+
+def recorded_filename(bytecode: bytes) -> str | None:
+    """The path of the source file that bytecode names; None if it names none.
+
+    The bytecode is searched, not loaded: `marshal` must not read what strangers made.
+    """
+    for end in re.finditer(rb"[/\\]numpy[/\\]__init__\.py", bytecode):
+        for width in (1, 4):
+            found = _string_ending_at(bytecode, end.end(), width)
+            if found:
+                return found
+    return None
+
+
+def _string_ending_at(data: bytes, end: int, width: int) -> str | None:
+    """The string of marshal's format that ends there.
+
+    width : bytes of the length that stands before the string
+    """
+    for start in range(end - 1, max(0, end - 1024), -1):
+        length = data[start - width : start]
+        if int.from_bytes(length, "little") == end - start and len(length) == width:
+            text = data[start:end]
+            if text.isascii() and text.decode().isprintable():
+                return text.decode()
+    return None

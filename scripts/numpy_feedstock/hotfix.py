@@ -1,0 +1,340 @@
+"""Hotfixes: an unpatched package becomes its patched twin without a compiler.
+
+A twin differs from its original in the text of numpy/__init__.py, its bytecode, and
+the metadata that name them. Its bytes depend on the original and on the patch alone.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit_numpy import gate
+
+from . import archive, patch, variant
+from .archive import Member
+from .bytecode import Python, recompiled
+from .errors import FeedstockError
+
+INDEX, PATHS, ABOUT = (f"info/{name}.json" for name in ("index", "paths", "about"))
+# what a twin has besides its original's members
+PATCH = "info/hotfix/numpy-init.patch"
+# above conda-forge's build numbers, below those of compiled packages
+BUILD_NUMBER_OFFSET = 50
+PLATFORMS = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
+BASE = "numpy-base"
+# sha256 of numpy/__init__.py as upstream released it: with the patch applied
+TEXTS = {
+    "93924ac4b793328947dfd9eb9355e54eccdfd26a92c8dd52188aed2e52c7eb38": (
+        "371ad487f360d52a117c494b289c9c6f896c331b8612ef18eeb4a947f605b929"
+    ),
+    "2e8da3e4385e79c4885b3f7324a8b957e6f01732b239e99e266a12c62a008b8d": (
+        "d1f930b17d10bd377be36639625d6caf04f348be53c914c2f67e8c8b928f5073"
+    ),
+}
+_INIT = re.compile(
+    r"(?P<site>(?:lib/python3\.\d+t?|Lib)/site-packages)/numpy/__init__\.py", re.IGNORECASE
+)
+_Json = dict[str, Any]
+
+
+class Refused(FeedstockError):
+    """A package that is not healed, with the reason."""
+
+
+class NotAffected(Refused):
+    """A package that needs no healing."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """An unpatched package.
+
+    sha256 : of its file
+    url : where it came from, without credentials; its file name for a local file
+    """
+
+    filename: str
+    sha256: str
+    url: str
+    members: dict[str, Member]
+    index: _Json
+
+    @property
+    def needs_base(self) -> str | None:
+        """The exact numpy-base that a numpy of Anaconda's defaults needs: "2.3.5 py311h_0"."""
+        for spec in self.index.get("depends", []):
+            name, _, rest = str(spec).partition(" ")
+            if name == BASE:
+                return rest
+        return None
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A healed package.
+
+    left_out : names of bytecode files that no Python at hand could compile
+    changed : names of members that differ from the original's
+    """
+
+    original: Original
+    index: _Json
+    members: dict[str, Member]
+    left_out: list[str]
+    changed: list[str]
+
+    @property
+    def filename(self) -> str:
+        return "{name}-{version}-{build}.conda".format(**self.index)
+
+
+def open_original(path: Path, url: str) -> Original:
+    """Read an unpatched package. Raises BadArchive, Refused or NotAffected."""
+    members = archive.read(path)
+    index = _json(members, INDEX)
+    for key in ("name", "version", "build", "subdir"):
+        if not isinstance(index.get(key), str):
+            raise Refused(f"{INDEX} has no {key}", found=repr(index.get(key)))
+    stem = "{name}-{version}-{build}".format(**index)
+    if archive.stem(path) != stem:
+        raise Refused("the file is not named as its package", expected=stem, found=path.name)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Original(path.name, digest, url, members, index)
+
+
+def heal(original: Original, pythons: list[Python]) -> Twin:
+    """The twin of a package that holds numpy/__init__.py. Raises Refused or NotAffected."""
+    _check_identity(original)
+    _check_paths(original)
+    name, site = _find_init(original)
+    members = dict(original.members)
+    text = members[name].data
+    members[name] = _with_data(members[name], patched_text(text))
+    left_out = _renew_bytecode(members, f"{site}/numpy", members[name].data, pythons)
+    _correct_record(members, site, original.index["version"])
+    index = _renumbered(original.index)
+    return _finished(original, index, members, left_out)
+
+
+def repin(original: Original, base: Twin) -> Twin:
+    """The twin of a numpy of Anaconda's defaults, which needs the healed numpy-base."""
+    _check_identity(original)
+    _check_paths(original)
+    index = _renumbered(original.index)
+    exact = f"{BASE} {base.index['version']} {base.index['build']}"
+    index["depends"] = [exact if _names_base(spec) else spec for spec in index["depends"]]
+    return _finished(original, index, dict(original.members), [])
+
+
+def write(twin: Twin, path: Path) -> None:
+    """Make the package file of a twin."""
+    archive.write(path, twin.members)
+
+
+def patched_text(text: bytes) -> bytes:
+    """The patched text of a released numpy/__init__.py. Raises Refused or NotAffected.
+
+    A text that upstream released for Linux and macOS is known by its hash. Windows'
+    wheels have other line ends and a preamble, so there the hunk decides.
+    """
+    before = _gate_state(text)
+    if before != "ungated":
+        raise NotAffected("numpy/__init__.py needs no patch", found=f"the check is {before}")
+    expected = TEXTS.get(hashlib.sha256(text).hexdigest())
+    if expected is None and b"\r\n" not in text:
+        raise Refused(
+            "numpy/__init__.py is not the text that upstream released",
+            expected="the sha256 of a released text",
+            found=hashlib.sha256(text).hexdigest(),
+            remedy="build the package instead: feedstock build",
+        )
+    after = patch.applied(text)
+    if expected and hashlib.sha256(after).hexdigest() != expected:
+        raise Refused("the patched numpy/__init__.py is not the known one", expected=expected)
+    if _gate_state(after) != "gated":
+        raise Refused("the patch does not gate the check in numpy/__init__.py")
+    return after
+
+
+def _gate_state(text: bytes) -> str:
+    try:
+        return str(gate(text.decode()))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise Refused("numpy/__init__.py is not Python", found=error) from None
+
+
+def _check_identity(original: Original) -> None:
+    index = original.index
+    if index["name"] not in ("numpy", BASE):
+        raise Refused("not a package of numpy", found=index["name"])
+    if index["subdir"] not in PLATFORMS:
+        expected = f"one of {', '.join(PLATFORMS)}"
+        raise Refused("a platform without numpy", expected=expected, found=index["subdir"])
+    if index["version"] not in variant.known_releases():
+        raise NotAffected("a release without the fault", found=f"numpy {index['version']}")
+    number = index.get("build_number")
+    if not isinstance(number, int) or not index["build"].endswith(f"_{number}"):
+        found = f"{index['build']} and {number!r}"
+        raise Refused("the build string does not end in the build number", found=found)
+    if PATCH in original.members or number >= BUILD_NUMBER_OFFSET:
+        raise NotAffected("a package of this project", found=f"build number {number}")
+
+
+def _check_paths(original: Original) -> None:
+    """Refuse a package whose list of files is not about the files that it holds."""
+    listed = {}
+    for entry in _json(original.members, PATHS).get("paths", []):
+        listed[entry["_path"]] = entry
+    there = {name for name in original.members if not name.startswith("info/")}
+    if there != listed.keys():
+        odd = sorted(there ^ listed.keys())[0]
+        raise Refused(f"{PATHS} does not list the package's files", found=odd)
+    for name, entry in listed.items():
+        member = original.members[name]
+        digest = hashlib.sha256(member.data).hexdigest()
+        if not member.link and entry.get("sha256") not in (None, digest):
+            raise Refused(
+                f"{name} is not the file of {PATHS}", expected=entry["sha256"], found=digest
+            )
+
+
+def _find_init(original: Original) -> tuple[str, str]:
+    """The name of numpy/__init__.py in a package, and its site-packages."""
+    found = [match for match in map(_INIT.fullmatch, original.members) if match]
+    if len(found) != 1:
+        names = ", ".join(match[0] for match in found) or "none"
+        raise Refused("not one numpy in the package", expected="one numpy/__init__.py", found=names)
+    if original.members[found[0][0]].link:
+        raise Refused("numpy/__init__.py is a link", found=found[0][0])
+    return found[0][0], found[0]["site"]
+
+
+def _renew_bytecode(
+    members: dict[str, Member], package: str, source: bytes, pythons: list[Python]
+) -> list[str]:
+    """Replace the bytecode of numpy/__init__.py; the names of files that had to be left out.
+
+    Old bytecode never stays: Python runs the kind with an unchecked hash without a
+    look at the source, and that would bring the product back.
+    """
+    left_out = []
+    pattern = re.compile(re.escape(package) + r"/(__pycache__/__init__\.[^/]+|__init__)\.pyc")
+    for name in sorted(filter(pattern.fullmatch, members)):
+        code = recompiled(members[name].data, name, source, pythons)
+        if code is None:
+            del members[name]
+            left_out.append(name)
+        else:
+            members[name] = _with_data(members[name], code)
+    return left_out
+
+
+def _correct_record(members: dict[str, Member], site: str, version: str) -> None:
+    """Let pip's list of installed files say what is there now."""
+    name = f"{site}/numpy-{version}.dist-info/RECORD"
+    record = members.get(name)
+    if record is None:
+        return
+    rows = []
+    for row in csv.reader(io.StringIO(record.data.decode())):
+        file = f"{site}/{row[0]}"
+        if file not in members and row[0].endswith(".pyc"):
+            continue
+        if row[1] and re.fullmatch(r"numpy/(__init__\.py|__pycache__/__init__\..*\.pyc)", row[0]):
+            row[1:] = _record_hash(members[file].data), str(len(members[file].data))
+        rows.append(row)
+    stream = io.StringIO()
+    ends = "\r\n" if b"\r\n" in record.data else "\n"
+    csv.writer(stream, lineterminator=ends).writerows(rows)
+    members[name] = _with_data(record, stream.getvalue().encode())
+
+
+def _record_hash(data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest())
+    return "sha256=" + digest.decode().rstrip("=")
+
+
+def _renumbered(index: _Json) -> _Json:
+    """The index of a twin: the build number, also in the build string, is higher."""
+    number = index["build_number"]
+    raised = number + BUILD_NUMBER_OFFSET
+    build = index["build"].removesuffix(f"_{number}") + f"_{raised}"
+    return {**index, "build": build, "build_number": raised}
+
+
+def _names_base(spec: str) -> bool:
+    return spec.split(" ")[0] == BASE
+
+
+def _finished(
+    original: Original, index: _Json, members: dict[str, Member], left_out: list[str]
+) -> Twin:
+    """A twin with the metadata of its members, and the patch among them."""
+    patch_data = patch.file().read_bytes()
+    members[PATCH] = Member(patch_data, 0o644, original.members[INDEX].mtime)
+    _write_json(members, INDEX, index)
+    about = _json(members, ABOUT)
+    about.setdefault("extra", {})["hotfix"] = {
+        "original": original.filename,
+        "original_sha256": original.sha256,
+        "patch_sha256": hashlib.sha256(patch_data).hexdigest(),
+    }
+    _write_json(members, ABOUT, about)
+    _write_paths(members)
+    _drop_from_list(members, left_out)
+    changed = sorted(_changed(original.members, members))
+    return Twin(original, index, members, left_out, changed)
+
+
+def _write_paths(members: dict[str, Member]) -> None:
+    paths = _json(members, PATHS)
+    paths["paths"] = [entry for entry in paths["paths"] if entry["_path"] in members]
+    for entry in paths["paths"]:
+        member = members[entry["_path"]]
+        if not member.link:
+            entry["sha256"] = hashlib.sha256(member.data).hexdigest()
+            entry["size_in_bytes"] = len(member.data)
+    _write_json(members, PATHS, paths)
+
+
+def _drop_from_list(members: dict[str, Member], left_out: list[str]) -> None:
+    """conda-build's packages have a plain list of files beside paths.json."""
+    files = members.get("info/files")
+    if files is None or not left_out:
+        return
+    kept = [line for line in files.data.decode().splitlines() if line not in left_out]
+    members["info/files"] = _with_data(files, ("\n".join(kept) + "\n").encode())
+
+
+def _changed(before: dict[str, Member], after: dict[str, Member]) -> Iterator[str]:
+    for name in before.keys() | after.keys():
+        if before.get(name) != after.get(name):
+            yield name
+
+
+def _with_data(member: Member, data: bytes) -> Member:
+    return Member(data, member.mode, member.mtime)
+
+
+def _json(members: dict[str, Member], name: str) -> _Json:
+    member = members.get(name)
+    if member is None:
+        raise Refused(f"the package has no {name}")
+    try:
+        content = json.loads(member.data)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{name} is not JSON", found=error) from None
+    if not isinstance(content, dict):
+        raise Refused(f"{name} is not a JSON object", found=type(content).__name__)
+    return content
+
+
+def _write_json(members: dict[str, Member], name: str, content: _Json) -> None:
+    members[name] = _with_data(members[name], (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,61 @@
+"""The patch of numpy/__init__.py: its one hunk, and what it makes of a text."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import paths
+from .errors import FeedstockError
+
+
+class NotPatchable(FeedstockError):
+    """A text that does not hold the hunk's lines exactly once."""
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """The lines that the patch looks for, and the lines that it puts there.
+
+    Both end in a line feed.
+    """
+
+    before: bytes
+    after: bytes
+
+
+def file() -> Path:
+    """The path of the patch."""
+    (found,) = (paths.RECIPE.parent / "patches").glob("*.patch")
+    return found
+
+
+@functools.cache
+def hunk() -> Hunk:
+    """The only hunk of the patch."""
+    (lines,) = file().read_bytes().split(b"\n@@")[1:]
+    before, after = [], []
+    for line in lines.splitlines(keepends=True)[1:]:
+        sign, text = line[:1], line[1:]
+        if sign != b"+":
+            before.append(text)
+        if sign != b"-":
+            after.append(text)
+    return Hunk(b"".join(before), b"".join(after))
+
+
+def applied(text: bytes) -> bytes:
+    """The patched text of a numpy/__init__.py; its line ends stay as they are.
+
+    Raises NotPatchable unless the hunk's lines are in it exactly once.
+    """
+    before, after = hunk().before, hunk().after
+    if b"\r\n" in text:
+        before, after = before.replace(b"\n", b"\r\n"), after.replace(b"\n", b"\r\n")
+    count = text.count(before)
+    if count != 1:
+        raise NotPatchable(
+            "the patch does not apply to numpy/__init__.py",
+            expected="the lines of its hunk once",
+            found=f"{count} times",
+        )
+    return text.replace(before, after)
