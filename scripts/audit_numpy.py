@@ -55,6 +55,20 @@ SAID = {
 AFFECTED, LATENT, FIXED, UNKNOWN = VERDICTS = "AFFECTED", "LATENT", "FIXED", "UNKNOWN"
 # releases that have a patched build
 PATCHED = r"2\.3\.5|2\.4\.[0-4]"
+# sha256 of numpy/__init__.py: {as released: with the patch}. Linux and macOS have the same texts.
+PATCHED_TEXTS = {
+    # 2.3.5
+    "93924ac4b793328947dfd9eb9355e54eccdfd26a92c8dd52188aed2e52c7eb38": (
+        "371ad487f360d52a117c494b289c9c6f896c331b8612ef18eeb4a947f605b929"
+    ),
+    # 2.4.0 to 2.4.4
+    "2e8da3e4385e79c4885b3f7324a8b957e6f01732b239e99e266a12c62a008b8d": (
+        "d1f930b17d10bd377be36639625d6caf04f348be53c914c2f67e8c8b928f5073"
+    ),
+}
+# heal_numpy.py puts a line with this word into PREFIX/conda-meta/history, or else writes the
+# file numpy-VERSION.dist-info/heal_numpy.txt: so a healed numpy is told from a patched package
+HEAL_NOTE = "heal_numpy"
 # by their names in those of libraries and in the build strings of conda's libblas
 BLAS = ("mkl", "openblas", "blis", "accelerate", "netlib", "atlas", "nvpl", "armpl")
 # of a prefix of conda or pixi, of a venv
