@@ -53,8 +53,11 @@ def stem(path: Path) -> str:
     )
 
 
-def read(path: Path) -> dict[str, Member]:
-    """Every member of a package by its name. Raises BadArchive."""
+def read(path: Path, info_only: bool = False) -> dict[str, Member]:
+    """Every member of a package by its name. Raises BadArchive.
+
+    info_only : of a .conda file, only the members below info/, which takes much less time
+    """
     stem(path)
     try:
         with open(path, "rb") as stream:
@@ -62,6 +65,8 @@ def read(path: Path) -> dict[str, Member]:
             members = _Members(path)
             for part in parts:
                 members.add_all(part)
+                if info_only:
+                    break
     except OSError as error:
         raise BadArchive(f"cannot be read: {path}", found=error.strerror or error) from None
     except (

@@ -15,6 +15,7 @@ VERBS = {
     "variants": "list the packages to build",
     "build": "build and test the packages",
     "verify": "check finished packages",
+    "hotfix": "heal finished packages without compiling them",
     "publish": "put packages into a channel",
     "mark-broken": "keep solvers from known broken builds in a channel",
     "old-glibc": "run the packages on an older glibc",

@@ -66,15 +66,6 @@ class Original:
     members: dict[str, Member]
     index: _Json
 
-    @property
-    def needs_base(self) -> str | None:
-        """The exact numpy-base that a numpy of Anaconda's defaults needs: "2.3.5 py311h_0"."""
-        for spec in self.index.get("depends", []):
-            name, _, rest = str(spec).partition(" ")
-            if name == BASE:
-                return rest
-        return None
-
 
 @dataclass(frozen=True)
 class Twin:
@@ -107,6 +98,27 @@ def open_original(path: Path, url: str) -> Original:
         raise Refused("the file is not named as its package", expected=stem, found=path.name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Original(path.name, digest, url, members, index)
+
+
+def needed_base(path: Path) -> str | None:
+    """The exact numpy-base that a numpy of Anaconda's defaults needs: "numpy-base-2.3.5-py311h_0".
+
+    Returns None for every other package. Raises BadArchive or Refused.
+    """
+    index = _json(archive.read(path, info_only=True), INDEX)
+    for spec in index.get("depends", []):
+        if _names_base(spec):
+            return str(spec).replace(" ", "-")
+    return None
+
+
+def check_same(twin: Twin, path: Path) -> None:
+    """Raise Refused unless a package that is there already is this twin."""
+    if archive.read(path) != twin.members:
+        raise Refused(
+            f"another package of this name is there: {path}",
+            remedy="name another --output, or remove it",
+        )
 
 
 def heal(original: Original, pythons: list[Python]) -> Twin:
@@ -269,8 +281,8 @@ def _renumbered(index: _Json) -> _Json:
     return {**index, "build": build, "build_number": raised}
 
 
-def _names_base(spec: str) -> bool:
-    return spec.split(" ")[0] == BASE
+def _names_base(spec: Any) -> bool:
+    return str(spec).split(" ")[0] == BASE
 
 
 def _finished(

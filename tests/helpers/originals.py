@@ -36,7 +36,9 @@ def wheel(release, subdir="linux-64", python="3.11", free_threaded=False):
     return found
 
 
-def members(release, subdir="linux-64", python="3.11", build_number=0, free_threaded=False, **index):
+def members(
+    release, subdir="linux-64", python="3.11", build_number=0, free_threaded=False, **index
+):
     """The members of such a package.
 
     index : entries of its index.json in another way
@@ -58,7 +60,10 @@ def members(release, subdir="linux-64", python="3.11", build_number=0, free_thre
         "build": f"py{minor}h{hashlib.sha256(subdir.encode()).hexdigest()[:7]}_{build_number}",
         "build_number": build_number,
         "constrains": ["numpy-base <0a0"],
-        "depends": [f"python >={python},<3.{int(python[2:]) + 1}.0a0", f"python_abi {python}.* *_cp{minor}"],
+        "depends": [
+            f"python >={python},<3.{int(python[2:]) + 1}.0a0",
+            f"python_abi {python}.* *_cp{minor}",
+        ],
         "license": "BSD-3-Clause",
         "name": "numpy",
         "subdir": subdir,
@@ -92,7 +97,12 @@ def with_metadata(files, index):
     for name, member in sorted(files.items()):
         digest = hashlib.sha256(member.data).hexdigest()
         entries.append(
-            {"_path": name, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(member.data)}
+            {
+                "_path": name,
+                "path_type": "hardlink",
+                "sha256": digest,
+                "size_in_bytes": len(member.data),
+            }
         )
     info = {
         "index": index,
@@ -102,7 +112,9 @@ def with_metadata(files, index):
     made = dict(files)
     for name, content in info.items():
         made[f"info/{name}.json"] = Member(json.dumps(content, indent=2).encode(), 0o644, _MTIME)
-    made["info/files"] = Member("".join(f"{name}\n" for name in sorted(files)).encode(), 0o644, _MTIME)
+    made["info/files"] = Member(
+        "".join(f"{name}\n" for name in sorted(files)).encode(), 0o644, _MTIME
+    )
     return made
 
 

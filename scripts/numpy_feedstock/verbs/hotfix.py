@@ -1,0 +1,265 @@
+"""hotfix: patched twins of finished packages, without a compiler.
+
+A twin differs from its original in numpy/__init__.py, in the bytecode of that file, and in
+the metadata that name both. Its build number is the original's plus 50. So solvers prefer
+it to the original, and prefer the packages that `build` makes to the twin.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from .. import archive, bytecode, channel, files, hotfix, options, originals, paths
+from ..errors import FeedstockError, UsageError
+from ..hotfix import NotAffected, Original, Twin
+from ..originals import Source
+from ..progress import Progress
+
+EPILOG = """\
+examples:
+  feedstock hotfix numpy-2.3.5-py311h2e04523_1.conda     one package, into healed/
+  feedstock hotfix --dry-run /srv/conda/mirror           every affected package of a channel
+  feedstock hotfix --output /srv/conda/healed https://conda.example.com/mirror
+  feedstock hotfix numpy-base-2.3.5-*.conda numpy-2.3.5-*.conda
+                                                         Anaconda's defaults: both of a pair
+
+Bytecode is compiled by a Python of the package's minor version: this one, one on PATH, or
+one that --python names. Without one the bytecode is left out, and each import by a user
+who may not write it takes 10 to 16 ms longer.
+
+exit code: 0 every affected package has its twin, 1 some were refused, 2 wrong use
+"""
+DEFAULT_OUTPUT = paths.ROOT / "healed"
+STATES = ("new", "there", "not affected", "refused")
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="PACKAGE",
+        help="a .conda or .tar.bz2 file, a folder, or a channel (a folder or a URL)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="DIR",
+        help="channel that the twins go to (default: healed)",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PROGRAM",
+        help="a Python that compiles bytecode of its version, repeatable",
+    )
+    options.add_dry_run(parser)
+    options.add_json(parser)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What became of one package.
+
+    state : one of STATES
+    bytecode : "compiled", or the names of files that were left out
+    megabytes : size of the twin
+    """
+
+    original: str
+    twin: str
+    subdir: str
+    state: str
+    bytecode: str
+    sha256: str
+    megabytes: float
+    reason: str
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run the verb; exit code 0, or 1 if a package was refused. Raises FeedstockError."""
+    started = time.monotonic()
+    sources = originals.find(args.inputs)
+    pythons = _find_pythons(args.python)
+    output = args.output.absolute()
+    with Progress(stream=sys.stderr) as progress:
+        progress.subject = "hotfix"
+        if args.dry_run:
+            rows = Batch(pythons, output, progress.step, write=False).run(sources)
+        else:
+            channel.check_writable(output)
+            rows = _heal_into(sources, pythons, output, progress.step)
+    print_result(rows, output, time.monotonic() - started, args)
+    return 1 if any(row.state == "refused" for row in rows) else 0
+
+
+def _find_pythons(named: list[Path]) -> list[bytecode.Python]:
+    for program in named:
+        if not bytecode.find_pythons([program])[0].program == program:
+            raise UsageError(f"not a Python that runs: {program}")
+    return bytecode.find_pythons(named)
+
+
+def _heal_into(
+    sources: list[Source],
+    pythons: list[bytecode.Python],
+    output: Path,
+    say: Callable[[str], None],
+) -> list[Row]:
+    with channel.locked(output, say):
+        rows = Batch(pythons, output, say, write=True).run(sources)
+        if any(row.state == "new" for row in rows):
+            say("indexing")
+            channel.index(output)
+    return rows
+
+
+class Batch:
+    """Heals packages, several at a time.
+
+    A numpy of Anaconda's defaults holds no code: its numpy-base does. So such a pair is
+    healed together, or not at all.
+    """
+
+    def __init__(
+        self,
+        pythons: list[bytecode.Python],
+        output: Path,
+        say: Callable[[str], None],
+        write: bool,
+    ) -> None:
+        self._pythons = pythons
+        self._output = output
+        self._say = say
+        self._write = write
+
+    def run(self, sources: list[Source]) -> list[Row]:
+        """A Row for each package, in the order of ``sources``."""
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            needed = dict(zip(sources, pool.map(self._needed_base, sources), strict=True))
+            rows: dict[Source, Row] = {}
+            for finished in pool.map(self._heal_group, *zip(*_groups(needed), strict=True)):
+                rows.update(finished)
+        return [rows[source] for source in sources]
+
+    def _needed_base(self, source: Source) -> str | None:
+        """The file name, without its ending, of the numpy-base that a package needs."""
+        try:
+            return hotfix.needed_base(originals.fetch(source, self._say))
+        except FeedstockError:
+            return None  # the same error comes again when the package is healed
+
+    def _heal_group(self, holder: Source | None, dependents: list[Source]) -> dict[Source, Row]:
+        """Rows of a package that holds numpy's code, and of those that need exactly this one."""
+        if holder is None:
+            error = hotfix.Refused(
+                "its numpy-base is not among the packages",
+                remedy="name both, or the channel that holds both",
+            )
+            return {source: self._refused(source, error) for source in dependents}
+        if holder.filename.startswith(hotfix.BASE) and not dependents:
+            error = hotfix.Refused(
+                "no numpy that needs it is among the packages: solvers would never take it",
+                remedy="name both, or the channel that holds both",
+            )
+            return {holder: self._refused(holder, error)}
+        rows = {}
+        try:
+            twin = hotfix.heal(self._open(holder), self._pythons)
+            rows[holder] = self._keep(twin)
+            for source in dependents:
+                rows[source] = self._keep(hotfix.repin(self._open(source), twin))
+        except FeedstockError as error:
+            for source in [holder, *dependents]:
+                rows[source] = self._refused(source, error)
+        return rows
+
+    def _open(self, source: Source) -> Original:
+        return hotfix.open_original(originals.fetch(source, self._say), source.public_url)
+
+    def _refused(self, source: Source, error: FeedstockError) -> Row:
+        """The Row of a package without a twin. In a channel, a sound package is no fault."""
+        state = "refused"
+        if isinstance(error, NotAffected) and not source.named:
+            state = "not affected"
+        self._say(f"{state}: {source.filename}: {error}")
+        reason = " ".join(str(error).split())
+        return Row(source.filename, "", source.subdir, state, "", "", 0.0, reason)
+
+    def _keep(self, twin: Twin) -> Row:
+        """Put a twin into the output channel, unless it is there already."""
+        target = self._output / twin.index["subdir"] / twin.filename
+        state = "new"
+        if target.exists():
+            hotfix.check_same(twin, target)
+            state = "there"
+        elif self._write:
+            self._write_twin(twin, target)
+        self._say(f"{twin.original.filename}: {twin.filename} is {state}")
+        digest, size = "", 0
+        if target.exists():
+            digest, size = files.sha256(target), target.stat().st_size
+        left_out = ", ".join(name.rpartition("/")[2] for name in twin.left_out)
+        return Row(
+            original=twin.original.filename,
+            twin=twin.filename,
+            subdir=twin.index["subdir"],
+            state=state,
+            bytecode=f"left out: {left_out}" if left_out else "compiled",
+            sha256=digest,
+            megabytes=round(size / 1e6, 1),
+            reason="",
+        )
+
+    def _write_twin(self, twin: Twin, target: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="hotfix-") as folder:
+            path = Path(folder, twin.filename)
+            hotfix.write(twin, path)
+            channel.copy(path, target, os.link)
+
+
+def _groups(needed: dict[Source, str | None]) -> list[tuple[Source | None, list[Source]]]:
+    """(package that holds code, packages that need it) for each that has to be healed.
+
+    needed : for each package the numpy-base that it needs
+    """
+    holders = {archive.stem(Path(s.filename)): s for s, base in needed.items() if base is None}
+    dependents: dict[Source | None, list[Source]] = {holder: [] for holder in holders.values()}
+    for source, base in needed.items():
+        if base is not None:
+            dependents.setdefault(holders.get(base), []).append(source)
+    return list(dependents.items())
+
+
+def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.Namespace) -> None:
+    """The closing table, or JSON."""
+    if args.json:
+        shown = [dataclasses.asdict(row) for row in rows]
+        print(json.dumps({"channel": str(output), "packages": shown}, indent=1))
+        return
+    table = [
+        {
+            "original": f"{row.subdir}/{row.original}",
+            "twin": row.twin,
+            "": row.state,
+            "bytecode": row.bytecode,
+            "MB": row.megabytes or "",
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+    print(tabulate(table, headers="keys"))
+    counts = ", ".join(f"{sum(row.state == s for row in rows)} {s}" for s in STATES)
+    print(f"\n{len(rows)} packages in {seconds:.0f} s: {counts}")
+    print(f"channel: {output}")
