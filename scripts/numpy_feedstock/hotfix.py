@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit_numpy import gate
+from audit_numpy import PATCHED_TEXTS, gate
 
 from . import archive, patch, variant
 from .archive import Member
@@ -29,15 +29,6 @@ PATCH = "info/hotfix/numpy-init.patch"
 BUILD_NUMBER_OFFSET = 50
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
 BASE = "numpy-base"
-# sha256 of numpy/__init__.py as upstream released it: with the patch applied
-TEXTS = {
-    "93924ac4b793328947dfd9eb9355e54eccdfd26a92c8dd52188aed2e52c7eb38": (
-        "371ad487f360d52a117c494b289c9c6f896c331b8612ef18eeb4a947f605b929"
-    ),
-    "2e8da3e4385e79c4885b3f7324a8b957e6f01732b239e99e266a12c62a008b8d": (
-        "d1f930b17d10bd377be36639625d6caf04f348be53c914c2f67e8c8b928f5073"
-    ),
-}
 _INIT = re.compile(
     r"(?P<site>(?:lib/python3\.\d+t?|Lib)/site-packages)/numpy/__init__\.py", re.IGNORECASE
 )
@@ -71,6 +62,7 @@ class Original:
 class Twin:
     """A healed package.
 
+    compiled : names of bytecode files that were compiled again
     left_out : names of bytecode files that no Python at hand could compile
     changed : names of members that differ from the original's
     """
@@ -78,6 +70,7 @@ class Twin:
     original: Original
     index: _Json
     members: dict[str, Member]
+    compiled: list[str]
     left_out: list[str]
     changed: list[str]
 
@@ -129,10 +122,10 @@ def heal(original: Original, pythons: list[Python]) -> Twin:
     members = dict(original.members)
     text = members[name].data
     members[name] = _with_data(members[name], patched_text(text))
-    left_out = _renew_bytecode(members, f"{site}/numpy", members[name].data, pythons)
+    compiled, left_out = _renew_bytecode(members, f"{site}/numpy", members[name].data, pythons)
     _correct_record(members, site, original.index["version"])
     index = _renumbered(original.index)
-    return _finished(original, index, members, left_out)
+    return _finished(original, index, members, compiled, left_out)
 
 
 def repin(original: Original, base: Twin) -> Twin:
@@ -142,7 +135,7 @@ def repin(original: Original, base: Twin) -> Twin:
     index = _renumbered(original.index)
     exact = f"{BASE} {base.index['version']} {base.index['build']}"
     index["depends"] = [exact if _names_base(spec) else spec for spec in index["depends"]]
-    return _finished(original, index, dict(original.members), [])
+    return _finished(original, index, dict(original.members), [], [])
 
 
 def write(twin: Twin, path: Path) -> None:
@@ -159,7 +152,7 @@ def patched_text(text: bytes) -> bytes:
     before = _gate_state(text)
     if before != "ungated":
         raise NotAffected("numpy/__init__.py needs no patch", found=f"the check is {before}")
-    expected = TEXTS.get(hashlib.sha256(text).hexdigest())
+    expected = PATCHED_TEXTS.get(hashlib.sha256(text).hexdigest())
     if expected is None and b"\r\n" not in text:
         raise Refused(
             "numpy/__init__.py is not the text that upstream released",
@@ -230,13 +223,15 @@ def _find_init(original: Original) -> tuple[str, str]:
 
 def _renew_bytecode(
     members: dict[str, Member], package: str, source: bytes, pythons: list[Python]
-) -> list[str]:
-    """Replace the bytecode of numpy/__init__.py; the names of files that had to be left out.
+) -> tuple[list[str], list[str]]:
+    """Replace the bytecode of numpy/__init__.py.
+
+    Returns the names of the files that were compiled, and of those that had to be left out.
 
     Old bytecode never stays: Python runs the kind with an unchecked hash without a
     look at the source, and that would bring the product back.
     """
-    left_out = []
+    compiled, left_out = [], []
     pattern = re.compile(re.escape(package) + r"/(__pycache__/__init__\.[^/]+|__init__)\.pyc")
     for name in sorted(filter(pattern.fullmatch, members)):
         code = recompiled(members[name].data, name, source, pythons)
@@ -245,7 +240,8 @@ def _renew_bytecode(
             left_out.append(name)
         else:
             members[name] = _with_data(members[name], code)
-    return left_out
+            compiled.append(name)
+    return compiled, left_out
 
 
 def _correct_record(members: dict[str, Member], site: str, version: str) -> None:
@@ -286,7 +282,11 @@ def _names_base(spec: Any) -> bool:
 
 
 def _finished(
-    original: Original, index: _Json, members: dict[str, Member], left_out: list[str]
+    original: Original,
+    index: _Json,
+    members: dict[str, Member],
+    compiled: list[str],
+    left_out: list[str],
 ) -> Twin:
     """A twin with the metadata of its members, and the patch among them."""
     patch_data = patch.file().read_bytes()
@@ -302,7 +302,7 @@ def _finished(
     _write_paths(members)
     _drop_from_list(members, left_out)
     changed = sorted(_changed(original.members, members))
-    return Twin(original, index, members, left_out, changed)
+    return Twin(original, index, members, compiled, left_out, changed)
 
 
 def _write_paths(members: dict[str, Member]) -> None:

@@ -73,7 +73,7 @@ class Row:
     """What became of one package.
 
     state : one of STATES
-    bytecode : "compiled", or the names of files that were left out
+    bytecode : "compiled", the names of files that were left out, or "" without any
     megabytes : size of the twin
     """
 
@@ -210,13 +210,12 @@ class Batch:
         digest, size = "", 0
         if target.exists():
             digest, size = files.sha256(target), target.stat().st_size
-        left_out = ", ".join(name.rpartition("/")[2] for name in twin.left_out)
         return Row(
             original=twin.original.filename,
             twin=twin.filename,
             subdir=twin.index["subdir"],
             state=state,
-            bytecode=f"left out: {left_out}" if left_out else "compiled",
+            bytecode=_bytecode(twin),
             sha256=digest,
             megabytes=round(size / 1e6, 1),
             reason="",
@@ -227,6 +226,14 @@ class Batch:
             path = Path(folder, twin.filename)
             hotfix.write(twin, path)
             channel.copy(path, target, os.link)
+
+
+def _bytecode(twin: Twin) -> str:
+    """What became of the bytecode of numpy/__init__.py; "" where the original has none."""
+    left_out = ", ".join(name.rpartition("/")[2] for name in twin.left_out)
+    if left_out:
+        return f"left out: {left_out}"
+    return "compiled" if twin.compiled else ""
 
 
 def _groups(needed: dict[Source, str | None]) -> list[tuple[Source | None, list[Source]]]:
