@@ -16,6 +16,10 @@ from pathlib import Path
 HEADER_BYTES = 16
 _MINORS = ("3.11", "3.12", "3.13", "3.14")
 _COMPILE_SECONDS = 60
+# strings in marshal's format: the bytes that say their kind, the bytes of their length
+_STRING_KINDS = ((b"zZ", 1), (b"aAu", 4))
+_MARSHAL_REFERENCE = 0x80  # set in the kind of a value that others refer to
+_LONGEST_PATH = 4096
 
 # Runs in a fresh Python, because one that has compiled other files may mark the
 # constants of this one as shared, and would give other bytes.
@@ -130,21 +134,19 @@ def recorded_filename(bytecode: bytes) -> str | None:
     The bytecode is searched, not loaded: `marshal` must not read what strangers made.
     """
     for end in re.finditer(rb"[/\\]numpy[/\\]__init__\.py", bytecode):
-        for width in (1, 4):
-            found = _string_ending_at(bytecode, end.end(), width)
+        for kinds, width in _STRING_KINDS:
+            found = _string_ending_at(bytecode, end.end(), kinds, width)
             if found:
                 return found
     return None
 
 
-def _string_ending_at(data: bytes, end: int, width: int) -> str | None:
-    """The string of marshal's format that ends there.
-
-    width : bytes of the length that stands before the string
-    """
-    for start in range(end - 1, max(0, end - 1024), -1):
-        length = data[start - width : start]
-        if int.from_bytes(length, "little") == end - start and len(length) == width:
+def _string_ending_at(data: bytes, end: int, kinds: bytes, width: int) -> str | None:
+    """The string of marshal's format that ends there: its kind, its length, its text."""
+    for start in range(end - 1, max(width, end - _LONGEST_PATH), -1):
+        kind = data[start - width - 1] & ~_MARSHAL_REFERENCE
+        length = int.from_bytes(data[start - width : start], "little")
+        if kind in kinds and length == end - start:
             text = data[start:end]
             if text.isascii() and text.decode().isprintable():
                 return text.decode()

@@ -1,10 +1,14 @@
 """Unpatched packages as conda-forge ships them, assembled from upstream's released wheels."""
 
 import hashlib
+import importlib.util
+import io
 import json
+import marshal
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 from numpy_feedstock import archive, paths
@@ -76,9 +80,6 @@ def members(
 
 def bytecode(name, source, flags=0):
     """(name, Member) of the bytecode of a source file, as a builder on another machine leaves it."""
-    import importlib.util
-    import marshal
-
     filename = f"/home/conda/feedstock_root/build_artifacts/numpy_1/_h_env_placehold/{name}"
     if flags:
         stamp = importlib.util.source_hash(source)
@@ -124,6 +125,19 @@ def package(folder, members, level=1):
     path = folder / index["subdir"] / "{name}-{version}-{build}.conda".format(**index)
     path.parent.mkdir(parents=True, exist_ok=True)
     archive.write(path, members, level)
+    return path
+
+
+def package_bz2(folder, members):
+    """The same as a .tar.bz2 file."""
+    index = json.loads(members["info/index.json"].data)
+    path = folder / index["subdir"] / "{name}-{version}-{build}.tar.bz2".format(**index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:bz2") as tar:
+        for name, member in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(member.data), member.mode, member.mtime
+            tar.addfile(entry, io.BytesIO(member.data))
     return path
 
 

@@ -1,0 +1,221 @@
+"""What is refused, by name and with the reason, and leaves nothing behind."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+import zstandard
+
+from helpers import originals
+from numpy_feedstock import archive, bytecode, hotfix, patch
+from numpy_feedstock.archive import BadArchive, Member
+from numpy_feedstock.hotfix import NotAffected, Refused
+
+SITE = "lib/python3.11/site-packages"
+INIT = f"{SITE}/numpy/__init__.py"
+
+
+def heal(path):
+    return hotfix.heal(hotfix.open_original(path, path.name), bytecode.find_pythons())
+
+
+def with_index(members, **changes):
+    """The members with another index.json, which the file's name follows."""
+    index = json.loads(members["info/index.json"].data)
+    return {
+        **members,
+        "info/index.json": Member(json.dumps({**index, **changes}).encode(), 0o644, 0),
+    }
+
+
+def with_text(members, change):
+    return originals.changed(members, {INIT: change(members[INIT].data)})
+
+
+TEXTS = {
+    "already gated": (lambda text: patch.applied(text), NotAffected, "the check is gated"),
+    "without the check": (
+        lambda text: text.replace(b"    blas_fpe_check()\n", b"    pass\n"),
+        NotAffected,
+        "the check is absent",
+    ),
+    "edited": (lambda text: text + b"# edited\n", Refused, "not the text that upstream released"),
+    "hand-patched": (
+        lambda text: text.replace(b"x @ x", b"x.dot(x)"),
+        Refused,
+        "not the text that upstream released",
+    ),
+    "with Windows' line ends and an edited hunk": (
+        lambda text: text.replace(b"(20, 20)", b"(21, 21)").replace(b"\n", b"\r\n"),
+        hotfix.FeedstockError,
+        "0 times",
+    ),
+    "with Windows' line ends and the hunk twice": (
+        lambda text: (text + b'TEXT = """\n' + patch.hunk().before + b'"""\n').replace(
+            b"\n", b"\r\n"
+        ),
+        hotfix.FeedstockError,
+        "2 times",
+    ),
+    "with mixed line ends": (
+        lambda text: text.replace(b"\n", b"\r\n", 5),
+        hotfix.FeedstockError,
+        "0 times",
+    ),
+    "cut off": (lambda text: text[:9000], hotfix.FeedstockError, "numpy/__init__.py"),
+    "empty": (lambda text: b"", hotfix.FeedstockError, ""),
+    "not UTF-8": (lambda text: b"\xff" + text, Refused, "not Python"),
+    "not Python": (lambda text: b"if" + text, Refused, "not Python"),
+    "nested too deeply": (lambda text: b"x = " + b"(" * 5000 + b")" * 5000, Refused, "not Python"),
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_a_text_that_is_not_a_released_one_is_refused(what, small, tmp_path):
+    change, error, message = TEXTS[what]
+    path = originals.package(tmp_path, with_text(small, change))
+    with pytest.raises(error) as caught:
+        heal(path)
+    assert message in str(caught.value)
+
+
+INDEXES = {
+    "another release": ({"version": "2.4.5"}, NotAffected, "a release without the fault"),
+    "an older release": ({"version": "2.2.6"}, NotAffected, "a release without the fault"),
+    "another package": ({"name": "scipy"}, Refused, "not a package of numpy"),
+    "noarch": ({"subdir": "noarch"}, Refused, "a platform without numpy"),
+    "our own build": (
+        {"build": "mkl_py311h1_100", "build_number": 100},
+        NotAffected,
+        "a package of this project",
+    ),
+    "a twin": ({"build": "py311h1_50", "build_number": 50}, NotAffected, "this project"),
+    "another number in the build string": ({"build": "py311h1_7"}, Refused, "build number"),
+    "a number that is none": ({"build_number": "0"}, Refused, "build number"),
+    "no version": ({"version": None}, Refused, "has no version"),
+}
+
+
+@pytest.mark.parametrize("what", INDEXES)
+def test_a_package_that_is_not_an_original_is_refused(what, small, tmp_path):
+    changes, error, message = INDEXES[what]
+    path = originals.package(tmp_path, with_index(small, **changes))
+    with pytest.raises(error, match=message):
+        heal(path)
+
+
+def test_a_file_that_is_not_named_as_its_package_is_refused(small, tmp_path):
+    path = originals.package(tmp_path, small)
+    other = path.rename(path.with_name("numpy-2.3.5-py311hother_0.conda"))
+    with pytest.raises((Refused, BadArchive)):
+        heal(other)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, -1, -100, -5000])
+def test_a_truncated_package_is_refused(cut, small, tmp_path):
+    path = originals.package(tmp_path, small)
+    path.write_bytes(path.read_bytes()[:cut] if cut else b"")
+    with pytest.raises(BadArchive):
+        heal(path)
+
+
+def test_a_truncated_bz2_package_is_refused(small, tmp_path):
+    path = originals.package_bz2(tmp_path, small)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(BadArchive):
+        heal(path)
+
+
+def damaged(small, **changes):
+    """The members with other entries beside a paths.json that was not told."""
+    made = dict(small)
+    for name, data in changes.items():
+        made[name] = Member(data, 0o644, 0)
+    return made
+
+
+FILES = {
+    "a file that paths.json does not list": {f"{SITE}/numpy/extra.py": b""},
+    "a file of other bytes than paths.json says": {f"{SITE}/numpy/__init__.pyi": b"other"},
+    "a paths.json that is no JSON": {"info/paths.json": b"{"},
+    "a paths.json that is a list": {"info/paths.json": b"[]"},
+    "a paths.json nested too deeply": {"info/paths.json": b"[" * 100_000},
+    "an index.json that is no JSON": {"info/index.json": b"\xff"},
+    "two numpys": {},
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_files_and_metadata_that_disagree_are_refused(what, small, tmp_path):
+    members = damaged(small, **FILES[what])
+    if what == "two numpys":
+        twice = {"lib/python3.12/site-packages/numpy/__init__.py": small[INIT].data}
+        members = originals.changed(small, twice)
+    path = tmp_path / "linux-64" / originals.package(tmp_path, small).name
+    archive.write(path, members)
+    with pytest.raises(Refused):
+        heal(path)
+
+
+def entry(name, kind=tarfile.REGTYPE, target="", size=0):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, target, size
+    return made
+
+
+HOSTILE = {
+    "a path that leaves the package": entry("../../etc/cron.d/x"),
+    "an absolute path": entry("/etc/passwd"),
+    "a link that leaves the package": entry(f"{SITE}/x", tarfile.SYMTYPE, "../../../../../etc"),
+    "an absolute link": entry(f"{SITE}/x", tarfile.SYMTYPE, "/etc/passwd"),
+    "a hard link to nothing": entry(f"{SITE}/x", tarfile.LNKTYPE, "nowhere"),
+    "a device": entry(f"{SITE}/x", tarfile.CHRTYPE),
+    "a FIFO": entry(f"{SITE}/x", tarfile.FIFOTYPE),
+    "a member of its own name again": entry(INIT),
+    "an escape sequence in a name": entry(f"{SITE}/\x1b[31m"),
+    "a folder as deep as none": entry("a/" * 50 + "x"),
+    "a backslash": entry("lib\\x"),
+}
+
+
+def with_entry(path, small, hostile):
+    """Put a hostile member behind the others of a package."""
+    stem = path.name.removesuffix(".conda")
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, member in small.items():
+            if not name.startswith("info/"):
+                tar.addfile(entry(name, size=len(member.data)), io.BytesIO(member.data))
+        tar.addfile(hostile)
+    import zipfile
+
+    with zipfile.ZipFile(path) as opened:
+        parts = {name: opened.read(name) for name in opened.namelist()}
+    parts[f"pkg-{stem}.tar.zst"] = zstandard.compress(stream.getvalue(), 1)
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, data in parts.items():
+            opened.writestr(name, data)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_member_is_refused_and_shown_harmlessly(what, small, tmp_path):
+    path = originals.package(tmp_path, small)
+    with_entry(path, small, HOSTILE[what])
+    with pytest.raises(BadArchive) as caught:
+        heal(path)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_BYTES", 1 << 20)
+    bomb = originals.changed(small, {f"{SITE}/numpy/zeros.py": bytes(2 << 20)})
+    path = originals.package(tmp_path, bomb)
+    with pytest.raises(BadArchive, match="at most"):
+        heal(path)
+
+
+def test_the_hash_of_a_released_text_is_what_decides(small):
+    """The table names upstream's texts; the wheel has one of them."""
+    assert hashlib.sha256(small[INIT].data).hexdigest() in hotfix.PATCHED_TEXTS
