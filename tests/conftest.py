@@ -2,26 +2,16 @@
 
 import signal
 import subprocess
-import sys
 
 import pytest
 
-from numpy_feedstock import bootstrap, channel, compiler_cache, paths, prefix, variant
+from helpers.command import feedstock
+from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
+from numpy_feedstock import bootstrap, channel, compiler_cache, prefix, variant
 from numpy_feedstock.record import read_record
 
 # a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-RELEASE = "2.3.5"
-FLAVOURS = ("mkl", "openblas")
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-OUTPUT = paths.ROOT / "output"
-
-
-def build(*args, **options):
-    """The build verb, as a person runs it."""
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "build", *args]
-    return subprocess.run(command, **options)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +19,8 @@ def packages(request):
     """{flavour: path of the package}; made if it is not there."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(flush=True)
-        assert build().returncode == 0, "feedstock build failed; its message is above"
+        done = feedstock("build", capture_output=False)
+        assert done.returncode == 0, "feedstock build failed; its message is above"
     wanted = variant.select([RELEASE], [PYTHON], list(FLAVOURS), "linux-64")
     return {v.blas: OUTPUT / v.platform / v.filename for v in wanted}
 
@@ -39,11 +30,6 @@ def channels(packages):
     """Ours, then the one it was built from."""
     source = bootstrap.ensure(PYTHON, compiler_cache.program(), print)
     return [channel.url(OUTPUT), channel.url(source)]
-
-
-def solve(channels, specs):
-    """What a solver picks: {name: build string}."""
-    return {record.name.normalized: str(record.build) for record in prefix.solve(channels, specs)}
 
 
 def install_numpy(channels, blas, folder):

@@ -12,9 +12,9 @@ import yaml
 from rattler.exceptions import SolverError
 from rattler.package_streaming import extract
 
-from conftest import RELEASE, solve
 from helpers import repack
 from helpers.numpy_init import PATCHED, UNGATED
+from helpers.shipped import RELEASE, solve
 from numpy_feedstock import channel, checks, cli, files, prefix, specs
 from numpy_feedstock.verbs import mark_broken
 

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PYTHON, RELEASE
-from helpers import repack, small
+from helpers import command, repack, small
+from helpers.command import feedstock
+from helpers.shipped import PYTHON, RELEASE
 from numpy_feedstock import channel, child, files, paths, prefix, provenance
 from numpy_feedstock.record import read_record
 from numpy_feedstock.targets import Taken, open_target
 
-COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
 UNTESTED = "--allow-untested"
 
 
@@ -34,7 +34,7 @@ def package(tmp_path):
 
 
 def publish(target, *args):
-    return subprocess.run([*COMMAND, "--to", target, *args], capture_output=True, text=True)
+    return feedstock("publish", "--to", target, *args)
 
 
 def index_of(target):
@@ -243,14 +243,7 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
     reader.start()
 
     def one_after_the_other(commands):
-        codes.append(
-            [
-                subprocess.run(
-                    [*COMMAND, "--to", target, UNTESTED, *batch], capture_output=True
-                ).returncode
-                for batch in commands
-            ]
-        )
+        codes.append([publish(target, UNTESTED, *batch).returncode for batch in commands])
 
     codes = []
     publishers = [
@@ -295,11 +288,8 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
 
 def killed_after(seconds, with_its_indexer, target, made):
     """Publish and kill it, whatever it is doing; whether it was still running. What is there then has to be whole."""
-    process = subprocess.Popen(
-        [*COMMAND, "--to", target, UNTESTED, *made],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = command.start("publish", "--to", target, UNTESTED, *made, **quiet)
     time.sleep(seconds)
     killed = process.poll() is None
     if with_its_indexer:

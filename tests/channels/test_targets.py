@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +16,15 @@ import rattler
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
-from conftest import PYTHON, RELEASE
 from helpers import servers, small
+from helpers.command import feedstock
 from helpers.loopback import free_ports
+from helpers.shipped import PYTHON, RELEASE
 from numpy_feedstock import channel, files, paths, prefix, provenance
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.specs import exactly
 from numpy_feedstock.targets import Taken, open_target
 
-COMMAND = [sys.executable, paths.ROOT / "scripts" / "feedstock", "publish"]
 UNTESTED = "--allow-untested"
 # where credentials are taken from
 VARIABLES = ("AWS_", "ARTIFACTORY_", "QUETZ_", "PREFIX_", "ANACONDA_", "RATTLER_AUTH_FILE")
@@ -133,12 +132,7 @@ def package(tmp_path):
 
 def publish(url, variables, *args):
     """The verb, as a person runs it; what it was told in secret it tells nobody."""
-    done = subprocess.run(
-        [*COMMAND, "--to", url, *args],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-    )
+    done = feedstock("publish", "--to", url, *args, env=variables)
     assert not [secret for secret in secrets(variables) if secret in done.stdout + done.stderr]
     return done
 

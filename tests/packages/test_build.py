@@ -1,16 +1,15 @@
 """The build verb on real builds: done twice, gone wrong, interrupted."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-from conftest import OUTPUT, build
+from helpers.command import feedstock, start
+from helpers.shipped import OUTPUT
 from numpy_feedstock import paths
 from numpy_feedstock.record import read_record
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.packages
 
 def test_built_again_with_nothing_changed_nothing_is_built(packages):
     before = {path: path.stat().st_mtime_ns for path in packages.values()}
-    result = build("--json", capture_output=True, text=True, check=True)
+    result = feedstock("build", "--json", check=True)
     assert [row["built"] for row in json.loads(result.stdout)] == [False, False]
     assert "nothing changed" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -47,26 +46,8 @@ def checkout(packages, tmp_path):
 
 
 def run(tree, *args, **options):
-    command = [
-        sys.executable,
-        "-m",
-        "numpy_feedstock",
-        "build",
-        "--channel",
-        "bootstrap",
-        "--blas",
-        "openblas",
-        *args,
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree / "scripts")},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
+    build = ("build", "--channel", "bootstrap", "--blas", "openblas")
+    return start(*build, *args, root=tree, cwd=tree, **options)
 
 
 def test_a_patch_that_does_not_apply_is_named_with_its_hunk(checkout):

@@ -1,23 +1,14 @@
 """The evidence and suite verbs on the packages: one row, and what the verbs refuse."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from numpy_feedstock import junit, paths
+from helpers.command import feedstock
+from numpy_feedstock import junit
 from numpy_feedstock.record import RESULTS, beside
 
 pytestmark = pytest.mark.packages
-
-
-def feedstock(*args):
-    return subprocess.run(
-        [sys.executable, paths.ROOT / "scripts" / "feedstock", *args],
-        capture_output=True,
-        text=True,
-    )
 
 
 def test_a_row_tells_the_package_from_its_control(packages):

@@ -2,15 +2,15 @@
 
 import json
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from rattler.package_streaming import extract
 
-from conftest import FLAVOURS, PYTHON
-from numpy_feedstock import paths, prefix, rootfs
+from helpers.command import feedstock
+from helpers.shipped import FLAVOURS, PYTHON
+from numpy_feedstock import prefix, rootfs
 from numpy_feedstock.errors import UsageError
 
 pytestmark = pytest.mark.packages
@@ -19,8 +19,7 @@ CHECKS = ["glibc", "import", "matmul", "linalg", "repro", "control"]
 
 def floor(*args):
     """The floor verb on some packages; (exit code, {check: finding} of each package)."""
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "old-glibc", "--json", *args]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = feedstock("old-glibc", "--json", *args)
     print(result.stderr)
     found = {}
     for finding in json.loads(result.stdout):

@@ -9,7 +9,7 @@ import yaml
 from rattler.package_streaming import extract
 from rattler_build import Package, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
 
-from conftest import PYTHON, RELEASE, solve
+from helpers.shipped import PYTHON, RELEASE, solve
 from numpy_feedstock import paths
 from numpy_feedstock.prefix import activated
 

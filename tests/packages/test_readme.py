@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import solve
 from helpers import pages
+from helpers.shipped import solve
 from numpy_feedstock import paths, provenance, variant
 from numpy_feedstock.prefix import activated
 

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from rattler.package_streaming import extract
 
-from conftest import PYTHON, RELEASE
 from helpers import repack
+from helpers.command import feedstock
+from helpers.shipped import PYTHON, RELEASE
 from numpy_feedstock import paths, rebuild
 
 pytestmark = pytest.mark.packages
@@ -20,8 +19,7 @@ PATCH = "info/recipe/patches/0001-gate-the-import-time-BLAS-check-by-platform.pa
 
 def verify(*args):
     """The verify verb with --rebuild, as a person runs it."""
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "verify", "--rebuild", *args]
-    return subprocess.run(command, capture_output=True, text=True)
+    return feedstock("verify", "--rebuild", *args)
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from numpy_feedstock import paths, released, wheel
+from helpers import command
+from numpy_feedstock import released, wheel
 
 pytestmark = pytest.mark.packages
 
@@ -20,8 +19,7 @@ WITHOUT_CHECK = ["2.2.6", "2.3.4"]
 
 
 def bisect(*args):
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "scan-wheels", *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return command.start("scan-wheels", *args)
 
 
 @pytest.fixture(scope="module")

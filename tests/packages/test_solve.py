@@ -6,7 +6,7 @@ import pytest
 import rattler
 from rattler.exceptions import SolverError
 
-from conftest import OUTPUT, PYTHON, RELEASE
+from helpers.shipped import OUTPUT, PYTHON, RELEASE
 from numpy_feedstock import channel, prefix
 from numpy_feedstock.specs import exactly
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rattler.package_streaming import extract
 
-from conftest import PYTHON
+from helpers.shipped import PYTHON
 from numpy_feedstock.prefix import activated, install
 from numpy_feedstock.specs import oldest_glibc
 

@@ -12,6 +12,7 @@ import pytest
 from rattler.package_streaming import extract
 
 from helpers import repack
+from helpers.command import feedstock
 from numpy_feedstock import checks, elf, paths
 
 pytestmark = pytest.mark.packages
@@ -53,9 +54,8 @@ def broken(unpacked, packages, tmp_path):
     return verified
 
 
-def feedstock(*args):
-    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "verify", *args]
-    return subprocess.run(command, capture_output=True, text=True)
+def verify(*args):
+    return feedstock("verify", *args)
 
 
 def only(folder, pattern):
@@ -101,7 +101,7 @@ def append(pattern, data):
 
 
 def test_the_shipped_packages_are_fine(packages):
-    done = feedstock(*packages.values())
+    done = verify(*packages.values())
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert [
         f"{path.name}: 0 findings ({CHECKS})" for path in packages.values()
@@ -406,7 +406,7 @@ def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
     cut = tmp_path / "numpy-cut.conda"
     cut.write_bytes(package.read_bytes()[:3_000_000])
 
-    done = feedstock(package, packages["openblas"], cut, "--json")
+    done = verify(package, packages["openblas"], cut, "--json")
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert report["packages"] == [package.name, packages["openblas"].name, cut.name]
@@ -416,7 +416,7 @@ def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
     } | {(cut.name, "package")}
     assert set(report["findings"][0]) == {"package", "file", "check", "found", "allowed"}
 
-    done = feedstock(package, packages["openblas"], cut)
+    done = verify(package, packages["openblas"], cut)
     assert done.returncode == 1
     for said in (
         "/opt/lib",
@@ -432,7 +432,7 @@ def test_a_package_of_another_name_is_said_to_be_one(channels):
     (package,) = (paths.BUILD / f"bootstrap-{sys.version_info[0]}.{sys.version_info[1]}").glob(
         "linux-64/mkl-20*.conda"
     )
-    done = feedstock(package)
+    done = verify(package)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64"

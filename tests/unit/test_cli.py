@@ -2,23 +2,13 @@
 
 import fcntl
 import json
-import subprocess
-import sys
 
 import pytest
 
+from helpers.command import feedstock
 from numpy_feedstock import cli, paths
 
 TWO_PLATFORMS = ("--platform", "linux-64", "--platform", "linux-aarch64")
-
-
-def feedstock(*args):
-    """Run the entry point; the finished process."""
-    return subprocess.run(
-        [sys.executable, paths.ROOT / "scripts" / "feedstock", *args],
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
