@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zipfile
 
-from numpy_feedstock import archive, paths
+from numpy_feedstock import archive, patch, paths
 from numpy_feedstock.archive import Member
 
 # subdir: the tags of upstream's wheels
@@ -79,7 +79,7 @@ def members(
 
 
 def bytecode(name, source, flags=0):
-    """(name, Member) of the bytecode of a source file, as a builder on another machine leaves it."""
+    """(name, Member) of the bytecode of a source file that was built on another machine."""
     filename = f"/home/conda/feedstock_root/build_artifacts/numpy_1/_h_env_placehold/{name}"
     if flags:
         stamp = importlib.util.source_hash(source)
@@ -144,15 +144,36 @@ def package_bz2(folder, members):
 def changed(members, changes):
     """The members with other texts, and a paths.json that fits.
 
-    changes : {name: bytes, or None to drop it}
+    changes : {name: bytes}
     """
     files = {name: member for name, member in members.items() if not name.startswith("info/")}
     for name, data in changes.items():
-        if data is None:
-            del files[name]
-        else:
-            files[name] = Member(data, 0o644, _MTIME)
+        files[name] = Member(data, 0o644, _MTIME)
     return with_metadata(files, json.loads(members["info/index.json"].data))
+
+
+def with_index(members, **changes):
+    """The members with other entries in index.json."""
+    old = members["info/index.json"]
+    index = {**json.loads(old.data), **changes}
+    return {**members, "info/index.json": Member(json.dumps(index).encode(), 0o644, old.mtime)}
+
+
+def unpatched(path):
+    """The members of one of our packages with the patch undone: the control as a package."""
+    members = archive.read(path)
+    name = init_name(members)
+    text = members[name].data.replace(patch.hunk().after, patch.hunk().before)
+    assert text != members[name].data
+    code_name, code = bytecode(name, text)
+    index = json.loads(members["info/index.json"].data)
+    index["build_number"] -= 100
+    index["build"] = index["build"].removesuffix("_100") + "_0"
+    changes = {name: text, code_name: code.data}
+    made = changed(
+        {**members, "info/index.json": Member(json.dumps(index).encode(), 0o644, 0)}, changes
+    )
+    return {**members, **made}
 
 
 def init_name(members):

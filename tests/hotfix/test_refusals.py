@@ -2,8 +2,8 @@
 
 import hashlib
 import io
-import json
 import tarfile
+import zipfile
 
 import pytest
 import zstandard
@@ -19,15 +19,6 @@ INIT = f"{SITE}/numpy/__init__.py"
 
 def heal(path):
     return hotfix.heal(hotfix.open_original(path, path.name), bytecode.find_pythons())
-
-
-def with_index(members, **changes):
-    """The members with another index.json, which the file's name follows."""
-    index = json.loads(members["info/index.json"].data)
-    return {
-        **members,
-        "info/index.json": Member(json.dumps({**index, **changes}).encode(), 0o644, 0),
-    }
 
 
 def with_text(members, change):
@@ -101,7 +92,7 @@ INDEXES = {
 @pytest.mark.parametrize("what", INDEXES)
 def test_a_package_that_is_not_an_original_is_refused(what, small, tmp_path):
     changes, error, message = INDEXES[what]
-    path = originals.package(tmp_path, with_index(small, **changes))
+    path = originals.package(tmp_path, originals.with_index(small, **changes))
     with pytest.raises(error, match=message):
         heal(path)
 
@@ -189,8 +180,6 @@ def with_entry(path, small, hostile):
             if not name.startswith("info/"):
                 tar.addfile(entry(name, size=len(member.data)), io.BytesIO(member.data))
         tar.addfile(hostile)
-    import zipfile
-
     with zipfile.ZipFile(path) as opened:
         parts = {name: opened.read(name) for name in opened.namelist()}
     parts[f"pkg-{stem}.tar.zst"] = zstandard.compress(stream.getvalue(), 1)

@@ -4,10 +4,8 @@ import hashlib
 import importlib.util
 import json
 import marshal
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 

@@ -1,0 +1,249 @@
+"""The verb: from packages and channels to a channel of twins that solvers prefer."""
+
+import functools
+import http.server
+import json
+import signal
+import threading
+import time
+
+import pytest
+
+from helpers import originals
+from helpers.command import feedstock, start
+from numpy_feedstock import archive, channel, prefix
+
+INIT = "lib/python3.11/site-packages/numpy/__init__.py"
+
+
+@pytest.fixture
+def mirror(small, tmp_path):
+    """A channel with one affected, one sound and one hand-patched numpy."""
+    folder = tmp_path / "mirror"
+    make_build(folder, small, "py311h0000001_0")
+    make_build(folder, small, "py311h0000002_1", build_number=1)
+    edited = originals.changed(small, {INIT: small[INIT].data + b"# edited\n"})
+    make_build(folder, edited, "py311h0000003_0")
+    channel.index(folder)
+    return folder
+
+
+def make_build(folder, members, build, **index):
+    """A package of the members with another build, without dependencies; its path."""
+    index = {"build": build, "depends": [], "constrains": [], **index}
+    return originals.package(folder, originals.with_index(members, **index))
+
+
+def hotfix(*args, **options):
+    return feedstock("hotfix", *args, **options)
+
+
+def rows(done):
+    """{original: row} of --json."""
+    return {row["original"]: row for row in json.loads(done.stdout)["packages"]}
+
+
+def picked(channels, *specs):
+    records = prefix.solve([channel.url(folder) for folder in channels], list(specs))
+    return {record.name.normalized: str(record.build) for record in records}
+
+
+def test_every_affected_build_of_a_channel_gets_a_twin_and_the_others_a_reason(mirror, tmp_path):
+    done = hotfix(mirror, "--output", tmp_path / "healed", "--json")
+    assert done.returncode == 1
+    found = rows(done)
+    assert (
+        found["numpy-2.3.5-py311h0000001_0.conda"]["twin"] == "numpy-2.3.5-py311h0000001_50.conda"
+    )
+    assert (
+        found["numpy-2.3.5-py311h0000002_1.conda"]["twin"] == "numpy-2.3.5-py311h0000002_51.conda"
+    )
+    edited = found["numpy-2.3.5-py311h0000003_0.conda"]
+    assert edited["state"] == "refused"
+    assert "not the text that upstream released" in edited["reason"]
+    assert "refused: numpy-2.3.5-py311h0000003_0.conda" in done.stderr
+    there = {path.name for path in (tmp_path / "healed").rglob("*.conda")}
+    assert there == {row["twin"] for row in found.values() if row["twin"]}
+
+
+def test_a_solver_takes_the_twin_over_the_original_and_a_compiled_package_over_the_twin(
+    mirror, small, tmp_path
+):
+    (mirror / "linux-64" / "numpy-2.3.5-py311h0000003_0.conda").unlink()
+    hotfix(mirror, "--output", tmp_path / "healed")
+    assert picked([mirror], "numpy=2.3.5")["numpy"] == "py311h0000002_1"
+    assert picked([tmp_path / "healed", mirror], "numpy=2.3.5")["numpy"] == "py311h0000002_51"
+    both = tmp_path / "healed"
+    make_build(both, small, "mkl_py311h0000009_100", build_number=100)
+    channel.index(both)
+    assert picked([both], "numpy=2.3.5")["numpy"] == "mkl_py311h0000009_100"
+
+
+def test_the_same_command_again_has_nothing_to_do(mirror, tmp_path):
+    first = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json"))
+    again = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json"))
+    assert {row["state"] for row in again.values()} == {"there", "refused"}
+    assert {row["sha256"] for row in again.values()} == {row["sha256"] for row in first.values()}
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(mirror, tmp_path):
+    said = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json", "--dry-run"))
+    assert not (tmp_path / "healed").exists()
+    done = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json"))
+    for name, row in done.items():
+        assert [row[key] for key in ("twin", "state", "reason")] == [
+            said[name][key] for key in ("twin", "state", "reason")
+        ]
+
+
+def test_another_package_of_a_twins_name_is_never_replaced(mirror, small, tmp_path):
+    taken = make_build(tmp_path / "healed", small, "py311h0000001_50", build_number=50)
+    before = taken.read_bytes()
+    done = hotfix(mirror, "--output", tmp_path / "healed", "--json")
+    assert rows(done)["numpy-2.3.5-py311h0000001_0.conda"]["state"] == "refused"
+    assert taken.read_bytes() == before
+
+
+def test_a_package_that_is_not_the_one_of_the_index_is_refused(mirror, small, tmp_path):
+    make_build(mirror, small, "py311h0000001_0", license="other")
+    row = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json"))[
+        "numpy-2.3.5-py311h0000001_0.conda"
+    ]
+    assert row["state"] == "refused"
+    assert "not the one of its channel's index" in row["reason"]
+
+
+def test_a_named_package_that_needs_no_healing_is_an_error(mirror, tmp_path):
+    hotfix(mirror, "--output", tmp_path / "healed")
+    (twin, _) = sorted((tmp_path / "healed" / "linux-64").glob("*.conda"))
+    done = hotfix(twin, "--output", tmp_path / "again")
+    assert done.returncode == 1
+    assert "a package of this project" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["/nowhere"], "not there: /nowhere"),
+        ([], "required: PACKAGE"),
+        (["EMPTY"], "no package to heal"),
+        (["FILE"], "not a package"),
+        (["--python", "/bin/false", "MIRROR"], "not a Python that runs: /bin/false"),
+        (["http://127.0.0.1:1/nothing"], "the channel does not answer"),
+    ],
+)
+def test_wrong_use_says_what_is_wrong(args, message, mirror, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").touch()
+    places = {"EMPTY": tmp_path / "empty", "FILE": tmp_path / "file.txt", "MIRROR": mirror}
+    done = hotfix(*[places.get(arg, arg) for arg in args], "--output", tmp_path / "healed")
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("healed/*/*.conda"))
+
+
+def test_a_pair_of_anacondas_defaults_is_healed_together(small, tmp_path):
+    base, numpy = make_pair(small, tmp_path / "defaults")
+    done = hotfix(tmp_path / "defaults", "--output", tmp_path / "healed", "--json")
+    assert done.returncode == 0, done.stderr
+    found = rows(done)
+    assert found[base.name]["twin"] == "numpy-base-2.3.5-py311hbase000_50.conda"
+    twin = tmp_path / "healed" / "linux-64" / found[numpy.name]["twin"]
+    index = json.loads(archive.read(twin)["info/index.json"].data)
+    assert index["depends"] == ["blas 1.0 mkl", "numpy-base 2.3.5 py311hbase000_50"]
+    assert index["build"] == "py311hmeta000_50"
+
+
+def make_pair(small, folder):
+    """numpy-base with numpy's files, and a numpy that needs exactly this one; their paths."""
+    code = originals.changed(small, {})
+    base = make_build(folder, code, "py311hbase000_0", name="numpy-base")
+    empty = originals.with_metadata({}, json.loads(small["info/index.json"].data))
+    numpy = make_build(
+        folder,
+        empty,
+        "py311hmeta000_0",
+        depends=["blas 1.0 mkl", "numpy-base 2.3.5 py311hbase000_0"],
+    )
+    return base, numpy
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_half_of_a_pair_is_refused(half, small, tmp_path):
+    path = make_pair(small, tmp_path / "defaults")[half]
+    done = hotfix(path, "--output", tmp_path / "healed")
+    assert done.returncode == 1
+    assert "name both" in done.stderr
+    assert not list((tmp_path / "healed").rglob("*.conda"))
+
+
+def test_a_refused_numpy_base_takes_its_numpy_with_it(small, tmp_path):
+    edited = originals.changed(small, {INIT: small[INIT].data + b"# edited\n"})
+    make_pair(edited, tmp_path / "defaults")
+    done = hotfix(tmp_path / "defaults", "--output", tmp_path / "healed", "--json")
+    assert done.returncode == 1
+    assert {row["state"] for row in rows(done).values()} == {"refused"}
+
+
+def test_a_run_that_was_killed_is_completed_by_the_same_command(real, tmp_path):
+    folder = tmp_path / "mirror"
+    for number in range(6):
+        make_build(folder, real, f"py311h000000{number}_0")
+    for _ in range(3):
+        process = start("hotfix", folder, "--output", tmp_path / "healed")
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        for path in (tmp_path / "healed").glob("*/*.conda"):
+            archive.read(path)  # each that has its name is whole
+    done = hotfix(folder, "--output", tmp_path / "healed", "--json")
+    assert done.returncode == 0
+    index = json.loads((tmp_path / "healed" / "linux-64" / "repodata.json").read_text())
+    assert index["packages.conda"].keys() == {row["twin"] for row in rows(done).values()}
+    for name, entry in index["packages.conda"].items():
+        assert entry["sha256"] == {row["twin"]: row["sha256"] for row in rows(done).values()}[name]
+
+
+class Guarded(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder to those who have the token."""
+
+    def do_GET(self):
+        if self.headers.get("Authorization") != "Bearer s3cret":
+            self.send_error(401)
+            return
+        super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def guarded(mirror):
+    handler = functools.partial(Guarded, directory=mirror)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_channel_behind_a_url_is_read_with_the_stored_credentials(guarded, tmp_path):
+    store = tmp_path / "auth.json"
+    store.write_text(json.dumps({"127.0.0.1": {"BearerToken": "s3cret"}}))
+    args = [guarded, "--output", tmp_path / "healed", "--json"]
+    done = hotfix(*args, env={"RATTLER_AUTH_FILE": store})
+    assert len([row for row in rows(done).values() if row["state"] == "new"]) == 2
+    twin = next((tmp_path / "healed" / "linux-64").glob("*.conda"))
+    assert b"s3cret" not in twin.read_bytes()
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_without_them_it_is_an_error_that_shows_no_secret(guarded, tmp_path):
+    url = guarded.replace("http://", "http://user:pa55word@")
+    done = hotfix(
+        url, "--output", tmp_path / "healed", env={"RATTLER_AUTH_FILE": tmp_path / "none"}
+    )
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert "pa55word" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
