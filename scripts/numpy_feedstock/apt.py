@@ -3,13 +3,14 @@
 import re
 import shutil
 import subprocess
-import urllib.request
 
 from .errors import FeedstockError
 
 
 def mirror(suite):
     """The first archive of apt's own configuration that has a suite of Debian; None where there is none, or no apt."""
+    import urllib.request
+
     try:
         listed = subprocess.run(
             ["apt-get", "update", "--print-uris"], capture_output=True, text=True

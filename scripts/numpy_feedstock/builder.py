@@ -4,26 +4,18 @@ import collections
 import shutil
 from pathlib import Path
 
-from rattler_build import (
-    Package,
-    RattlerBuildError,
-    RenderConfig,
-    Stage0Recipe,
-    ToolConfiguration,
-    VariantConfig,
-)
-from rattler_build.progress import SimpleProgressCallback
-
 from . import canonical
 from . import variant as variants
 from .errors import FeedstockError
 
 
-class Log(SimpleProgressCallback):
-    """Hands each line of the builder's log to ``say`` and keeps the last ones."""
+class Log:
+    """Hands each line of the builder's log to ``say`` and keeps the last ones.
+
+    It has the methods of rattler-build's ProgressCallback that are of use here.
+    """
 
     def __init__(self, say):
-        super().__init__()
         self._say = say
         self.tail = collections.deque(maxlen=30)
 
@@ -41,6 +33,14 @@ def build_recipe(recipe, channel, context, say):
     recipe : Path of a recipe.yaml (variants.yaml beside it is read) or a dict
     context : dict of Jinja variables
     """
+    from rattler_build import (
+        RattlerBuildError,
+        RenderConfig,
+        Stage0Recipe,
+        ToolConfiguration,
+        VariantConfig,
+    )
+
     config = VariantConfig()
     if isinstance(recipe, dict):
         stage0 = Stage0Recipe.from_dict(recipe)
@@ -85,6 +85,8 @@ def build_recorded(recipe, channels, work, seconds, say):
 
 
 def _build(variant, rendered, channels, work, seconds, say):
+    from rattler_build import RattlerBuildError, ToolConfiguration
+
     shutil.rmtree(work / "bld", ignore_errors=True)
     log = Log(say)
     try:
@@ -105,6 +107,8 @@ def _build(variant, rendered, channels, work, seconds, say):
 
 def run_test(package, index, channels, say):
     """Run one test of a package's test section. Returns (passed, the last lines it printed)."""
+    from rattler_build import Package, RattlerBuildError
+
     log = Log(say)
     try:
         passed = (

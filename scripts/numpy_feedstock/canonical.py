@@ -19,10 +19,6 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-import zstandard
-from rattler.package_streaming import extract
-
 from . import git, paths
 from .errors import FeedstockError, UsageError
 
@@ -68,6 +64,9 @@ def rewrite(package, seconds):
     of a folder is this machine's, and no longer told by the package.
     Raises FeedstockError when the path of the build folder is left in a file.
     """
+    import yaml
+    from rattler.package_streaming import extract
+
     with tempfile.TemporaryDirectory(dir=package.parent) as temporary:
         folder = Path(temporary)
         extract(package, folder)
@@ -221,6 +220,8 @@ def pack(folder, path, stem, seconds, level=10):
     seconds : the date of the members, since 1970
     level : of zstd; 15 takes nine times as long for one percent
     """
+    import zstandard
+
     with zipfile.ZipFile(path, "w") as archive:
 
         def put(name, data):

@@ -1,6 +1,5 @@
 """Channels: where packages come from, and the one they are put into."""
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -8,10 +7,6 @@ import os
 import shutil
 import socket
 import time
-import urllib.request
-
-import rattler
-from rattler.index import index_fs
 
 from . import child, paths
 from .errors import FeedstockError, UsageError
@@ -23,11 +18,15 @@ PATCH_PACKAGE = "numpy-feedstock-repodata-patches-1-0.conda"
 
 def this_platform():
     """The subdir of packages for this machine, "linux-64"."""
+    import rattler
+
     return str(rattler.Subdir.current())
 
 
 def configured():
     """The channels that rattler-build's configuration names, else conda-forge."""
+    import rattler
+
     return rattler.Config.load_from_default_locations("rattler-build").default_channels or [
         "conda-forge"
     ]
@@ -35,11 +34,15 @@ def configured():
 
 def url(name):
     """A channel's URL; ``name`` may be a URL, a folder or a name such as conda-forge."""
+    import rattler
+
     return rattler.Channel(os.path.abspath(name) if os.path.isdir(name) else str(name)).base_url
 
 
 def reachable(name):
     """Whether the channel's index answers within 5 seconds."""
+    import urllib.request
+
     request = urllib.request.Request(url(name).rstrip("/") + "/noarch/repodata.json", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=5).close()
@@ -160,6 +163,10 @@ def index(folder, force=False):
 
 
 def _index(folder, force, say):
+    import asyncio
+
+    from rattler.index import index_fs
+
     patch = PATCH_PACKAGE if os.path.exists(os.path.join(folder, "noarch", PATCH_PACKAGE)) else None
     # an indexer outlives a publisher that is killed: the next one's waits for it
     with open(os.path.join(folder, ".index.lock"), "a") as lock:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -11,9 +12,6 @@ import textwrap
 import zipfile
 from pathlib import Path
 
-import yaml
-from rattler.package_streaming import extract
-
 from audit_numpy import CHECK, gate
 
 from . import elf, paths
@@ -21,7 +19,13 @@ from .canonical import PREFIX
 from .errors import UsageError
 from .specs import lowest_allowed
 
-POLICY = yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
+
+@functools.cache
+def policy():
+    """What policy.yaml says."""
+    import yaml
+
+    return yaml.safe_load(Path(__file__).with_name("policy.yaml").read_text())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Unpacked:
     """A package of numpy for Linux, unpacked into a folder. Raises UsageError for anything else."""
 
     def __init__(self, path, folder):
+        from rattler.package_streaming import extract
+
         if not path.is_file():
             raise UsageError(f"no such file: {path}")
         try:
@@ -119,12 +125,12 @@ def symbols(package):
     """No symbol version newer than what the declared floors promise."""
     for name, error in package.broken.items():
         yield name, error, "a whole ELF file"
-    declared, policy = package.specs, POLICY["symbols"]
+    declared, limit = package.specs, policy()["symbols"]
     gcc = elf.order(lowest_allowed(declared, "libstdcxx") or "0")
-    libstdcxx = [line for line in policy["libstdcxx"] if (line["gcc"],) <= gcc] or policy[
+    libstdcxx = [line for line in limit["libstdcxx"] if (line["gcc"],) <= gcc] or limit[
         "libstdcxx"
     ][:1]
-    limits = {"GLIBC": lowest_allowed(declared, "__glibc") or policy["glibc"], **libstdcxx[-1]}
+    limits = {"GLIBC": lowest_allowed(declared, "__glibc") or limit["glibc"], **libstdcxx[-1]}
     for name, file in package.elves.items():
         for family in ("GLIBC", "GLIBCXX", "CXXABI"):
             newest = file.newest(family)
@@ -137,7 +143,7 @@ def libraries(package):
     declared = {"", *(spec.split()[0] for spec in package.specs)}
     allowed = [
         soname
-        for name, sonames in POLICY["libraries"].items()
+        for name, sonames in policy()["libraries"].items()
         if name in declared
         for soname in sonames
     ]
@@ -165,10 +171,10 @@ def build_paths(package):
         ("" if folder.count("/") > 1 else r"(?<![\w.-])") + re.escape(folder + "/")
         for folder in building_folders(package)
     ]
-    pattern = re.compile("|".join([*folders, *map(re.escape, POLICY["paths"]["marks"])]).encode())
+    pattern = re.compile("|".join([*folders, *map(re.escape, policy()["paths"]["marks"])]).encode())
     canonical_form = set(package.prefixes.values()) == {PREFIX.encode()}
     for name, file in package.files.items():
-        record = name in POLICY["paths"]["records"]
+        record = name in policy()["paths"]["records"]
         if record and not canonical_form:
             continue
         data = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
@@ -243,7 +249,7 @@ def left_by(patch):
 
 def recipe(package):
     """The patch, the reproduction and the licence travel with the package."""
-    wanted = POLICY["recipe"]
+    wanted = policy()["recipe"]
     for name in wanted["every"] + (wanted["patched"] if package.patched else []):
         if not package.text(name).strip():
             yield name, "empty" if name in package.files else "missing", "there"
@@ -251,15 +257,15 @@ def recipe(package):
 
 def metadata(package):
     """conda-forge's metadata of the release, and ours where a difference has a name."""
-    policy, name = POLICY["metadata"], "info/index.json"
-    if not re.fullmatch(policy["releases"], package.release):
-        yield name, f"numpy {package.release}", f"numpy {policy['releases']}"
+    rules, name = policy()["metadata"], "info/index.json"
+    if not re.fullmatch(rules["releases"], package.release):
+        yield name, f"numpy {package.release}", f"numpy {rules['releases']}"
         return
     blas = next(
-        (blas for blas in policy["flavours"] if f"libblas * *_{blas}" in package.specs), None
+        (blas for blas in rules["flavours"] if f"libblas * *_{blas}" in package.specs), None
     )
     yield from ((name, *what) for what in _dependencies(package, blas))
-    theirs = policy["conda-forge"]
+    theirs = rules["conda-forge"]
     for file, key, found in (
         (name, "license", package.index.get("license")),
         (name, "constrains", package.index.get("constrains", [])),
@@ -268,20 +274,20 @@ def metadata(package):
         if found != theirs[key]:
             yield file, f"{key}: {found}", f"{key}: {theirs[key]}"
     for key in ("build_number", "build") if package.patched else ():
-        (pattern,) = (_with_blas(line[key], blas) for line in policy["differences"] if key in line)
+        (pattern,) = (_with_blas(line[key], blas) for line in rules["differences"] if key in line)
         if not re.fullmatch(pattern, str(package.index.get(key))):
             yield name, f"{key}: {package.index.get(key)}", f"{key}: {pattern}"
 
 
 def _dependencies(package, blas):
-    policy = POLICY["metadata"]
-    allowed = {name: [pattern] for name, pattern in policy["conda-forge"]["depends"].items()}
+    rules = policy()["metadata"]
+    allowed = {name: [pattern] for name, pattern in rules["conda-forge"]["depends"].items()}
     for name, pattern in [
-        item for line in policy["differences"] for item in line.get("depends", {}).items()
+        item for line in rules["differences"] for item in line.get("depends", {}).items()
     ]:
         # a release without the patch may be conda-forge's own
         allowed[name] = [_with_blas(pattern, blas), *([] if package.patched else allowed[name])]
-    allowed |= {name: [pattern] for name, pattern in policy["flavours"].get(blas, {}).items()}
+    allowed |= {name: [pattern] for name, pattern in rules["flavours"].get(blas, {}).items()}
     for spec in package.specs:
         name, _, rest = spec.partition(" ")
         if name not in allowed:
@@ -290,7 +296,7 @@ def _dependencies(package, blas):
             yield f"depends: {spec}", f"{name} {' or '.join(allowed[name])}"
     optional = {
         name
-        for line in policy["differences"]
+        for line in rules["differences"]
         for name in line.get("optional", [])
         if package.patched
     }
@@ -299,7 +305,7 @@ def _dependencies(package, blas):
 
 
 def _with_blas(pattern, blas):
-    return str(pattern).replace("{blas}", blas or f"({'|'.join(POLICY['metadata']['flavours'])})")
+    return str(pattern).replace("{blas}", blas or f"({'|'.join(policy()['metadata']['flavours'])})")
 
 
 CHECKS = {

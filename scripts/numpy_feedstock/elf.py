@@ -2,11 +2,6 @@
 
 import dataclasses
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSegment
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
-
 
 @dataclasses.dataclass(frozen=True)
 class Elf:
@@ -32,6 +27,9 @@ def order(version):
 
 def read(path):
     """The Elf of a file, or None when it is not one. Raises ValueError for a broken one."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     with open(path, "rb") as stream:
         if stream.read(4) != b"\x7fELF":
             return None
@@ -42,6 +40,10 @@ def read(path):
 
 
 def _read(file):
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSegment
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
     if file.num_sections() == 0:
         raise ELFError("no section headers, so no symbol versions to read")
     tags = [

@@ -11,8 +11,6 @@ import platform
 import re
 from pathlib import Path
 
-from tabulate import tabulate
-
 from . import paths
 
 FOLDER = paths.ROOT / "tests" / "evidence"
@@ -75,6 +73,8 @@ def render(block, result, style="pipe"):
 
 def table(rows, style="simple"):
     """Rows, dicts, as a table in one of tabulate's styles."""
+    from tabulate import tabulate
+
     return tabulate(rows, headers="keys", tablefmt=style)
 
 

@@ -1,13 +1,14 @@
 """Results of numpy's own tests, as pytest writes them in JUnit's XML."""
 
 import collections
-import xml.etree.ElementTree as ElementTree
 
 _KINDS = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 
 
 def outcomes(path):
     """{test: "passed", "failed" or "skipped"}; xfail counts as skipped, as pytest writes it."""
+    import xml.etree.ElementTree as ElementTree
+
     return {
         f"{case.get('classname')}::{case.get('name')}": next(
             (_KINDS[part.tag] for part in case if part.tag in _KINDS), "passed"

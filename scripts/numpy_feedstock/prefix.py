@@ -1,14 +1,9 @@
 """Prefixes: environments that py-rattler installs, and the control, whose numpy has the patch undone."""
 
-import asyncio
 import os
 import shutil
 import subprocess
 from pathlib import Path
-
-import rattler
-from rattler.package_streaming import extract
-from rattler_build import Package
 
 from audit_numpy import gate
 
@@ -31,6 +26,10 @@ def solve(channels, specs, virtual_packages=None, **options):
     virtual_packages : of the host, this machine's by default
     options : more of rattler.solve's
     """
+    import asyncio
+
+    import rattler
+
     if virtual_packages is None:
         virtual_packages = [package.into_generic() for package in rattler.VirtualPackage.detect()]
     return asyncio.run(
@@ -58,6 +57,10 @@ def sources(path):
 
 def install(channels, specs, prefix):
     """Solve and install into a new prefix; its Path."""
+    import asyncio
+
+    import rattler
+
     asyncio.run(
         rattler.install(
             solve(channels, specs), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False
@@ -72,6 +75,12 @@ def assemble(package, channels, more, folder, say=print):
     package : its path
     more : specs of what else is wanted
     """
+    import asyncio
+
+    import rattler
+    from rattler.package_streaming import extract
+    from rattler_build import Package
+
     needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
     # on this machine's glibc: what would not resolve on the root's is what the root brings
     records = [

@@ -5,18 +5,10 @@ DSSE envelope; one per package, as conda's CEP 27 has it, named after it. It
 says what is needed to make the package again.
 """
 
-import importlib.metadata
 import json
 import os
 import tempfile
 from pathlib import Path
-
-import yaml
-from cryptography.hazmat.primitives import serialization
-from rattler.package_streaming import extract
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from . import files
 from .errors import UsageError
@@ -41,6 +33,10 @@ def statement(path, record, objections):
     record : its Record, or None
     objections : list of str, what it was published in spite of
     """
+    import importlib.metadata
+
+    from rattler.package_streaming import extract
+
     with tempfile.TemporaryDirectory() as folder:
         extract(path, folder)
         index = json.loads(Path(folder, "info/index.json").read_text())
@@ -80,6 +76,8 @@ def statement(path, record, objections):
 
 
 def _yaml(path):
+    import yaml
+
     return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
@@ -108,6 +106,8 @@ def _packages(record):
 
 def sign(statement, key):
     """A statement as one line of JSON: a signed DSSE envelope, bytes."""
+    from securesystemslib.dsse import Envelope
+
     envelope = Envelope(json.dumps(statement, sort_keys=True).encode(), PAYLOAD_TYPE, {})
     envelope.sign(key)
     return json.dumps(envelope.to_dict()).encode() + b"\n"
@@ -120,6 +120,9 @@ def check(data, keys, path_name, sha256):
     keys : public keys that are trusted, from ``public_key``
     path_name, sha256 : of the package as it is
     """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+
     try:
         envelope = Envelope.from_dict(json.loads(data))
         envelope.verify(keys, 1)
@@ -147,6 +150,9 @@ def key_path():
 
 def signing_key(report):
     """The private key, made at the first use. Raises UsageError when it is no ed25519 key."""
+    from cryptography.hazmat.primitives import serialization
+    from securesystemslib.signer import CryptoSigner, SSlibKey
+
     path = key_path()
     if not path.exists():
         _make_key(path)
@@ -163,6 +169,9 @@ def signing_key(report):
 
 
 def _make_key(path):
+    from cryptography.hazmat.primitives import serialization
+    from securesystemslib.signer import CryptoSigner
+
     made = CryptoSigner.generate_ed25519()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +197,9 @@ def _make_key(path):
 
 def public_key(path):
     """A public key that is trusted, from a PEM file. Raises UsageError when it is none."""
+    from cryptography.hazmat.primitives import serialization
+    from securesystemslib.signer import SSlibKey
+
     try:
         return SSlibKey.from_crypto(serialization.load_pem_public_key(path.read_bytes()))
     except (OSError, ValueError) as error:

@@ -3,11 +3,6 @@
 import os
 import shutil
 
-import yaml
-from rattler.exceptions import SolverError
-from rattler.package_streaming import extract
-from rattler_build import RattlerBuildError
-
 from . import (
     bootstrap,
     builder,
@@ -36,6 +31,10 @@ def rebuild(path, package, asked, progress):
     The compiler cache stays off: what it holds may be the first build's. Raises
     UsageError or FeedstockError for a package that cannot be rebuilt here.
     """
+    import yaml
+    from rattler.package_streaming import extract
+    from rattler_build import RattlerBuildError
+
     work = paths.REBUILD
     # what an earlier one left to be looked at
     shutil.rmtree(work, ignore_errors=True)
@@ -95,6 +94,8 @@ def _channels(path, asked, python, report):
 
 def _check_dependencies(path, dependencies, channels):
     """Raise FeedstockError unless the channels resolve to what the package was built with."""
+    from rattler.exceptions import SolverError
+
     for environment in ("build", "host"):
         told = {each["name"]: each for each in dependencies[environment]["resolved"]}
         # a spec as the recipe has it, or made from it by the variant or a run_export

@@ -1,6 +1,5 @@
 """The repro, run beside us: what it says of a Python's numpy under given variables."""
 
-import asyncio
 import json
 import re
 
@@ -19,6 +18,8 @@ async def examine(command, *args, environment):
 
     Raises UsageError when the repro says that it was used wrongly.
     """
+    import asyncio
+
     process = await asyncio.create_subprocess_exec(
         *command,
         "--json",

@@ -15,12 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
-
-import siphash24
-from unearth import PackageFinder
 
 from . import paths
 from .errors import FeedstockError
@@ -103,6 +99,10 @@ def check_sha256(path, expected):
 
 
 def _download(url, version, report):
+    import urllib.request
+
+    from unearth import PackageFinder
+
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             report(f"downloading {url}")
@@ -146,6 +146,8 @@ def _pip(setting):
 
 def _key(url, sha256):
     # rattler-build's own: Rust's DefaultHasher over the two strings
+    import siphash24
+
     strings = b"".join(text.encode() + b"\xff" for text in (url, sha256))
     return f"{int.from_bytes(siphash24.siphash13(strings, key=bytes(16)).digest(), 'little'):x}"
 

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import yaml
-from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
-
 from . import paths
 from .errors import UsageError
 
@@ -35,12 +32,16 @@ class Variant:
 
 def known_releases():
     """{version: sha256} of every release in the build config, switched on or not."""
+    import yaml
+
     lines = yaml.safe_load(paths.BUILD_CONFIG.read_text())["numpy_release"]
     return dict((line["then"] if isinstance(line, dict) else line).split() for line in lines)
 
 
 def known_pythons():
     """["3.11", ...]: the Python minor versions of the build config."""
+    import yaml
+
     return [
         spec.split(".*")[0] for spec in yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]
     ]
@@ -60,6 +61,8 @@ def load(platform, releases=None):
 
 def render(platform, override):
     """rattler-build's rendered variants; ``override`` replaces lists of the build config."""
+    from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
+
     target = PlatformConfig(
         target_platform=platform, build_platform=platform, host_platform=platform
     )
@@ -70,6 +73,9 @@ def render(platform, override):
 
 def recorded(recipe):
     """rattler-build's rendered variant of the recipe's folder that travelled in a package, as it was built."""
+    import yaml
+    from rattler_build import PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
+
     keys = yaml.safe_load((recipe / "variant_config.yaml").read_text())
     target = PlatformConfig(target_platform=keys["target_platform"])
     config = VariantConfig({key: [value] for key, value in keys.items()})

@@ -16,10 +16,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
-
 from .. import apt, child, paths
 from ..errors import FeedstockError, UsageError
 
@@ -206,6 +202,8 @@ def download_gcc(machine_version, report):
 
     None where that is as new, or where they cannot be had: the machine's compiles then, and ``report`` says why.
     """
+    import yaml
+
     wanted = yaml.safe_load((HERE / "recipes/gcc/debian.yaml").read_text())
     if int(machine_version.split(".")[0]) >= wanted["gcc"]:
         return None
@@ -227,6 +225,8 @@ def download_gcc(machine_version, report):
 
 def build_packages(channel, context, say):
     """Build every package into ``channel``; runs in a child process. Returns their number."""
+    from packaging.utils import canonicalize_name, parse_wheel_filename
+
     from .. import builder
 
     for name in [*RECIPES, *(["gcc"] if context["debian_gcc"] else [])]:
@@ -242,6 +242,8 @@ def build_packages(channel, context, say):
 
 def wheel_recipe(wheel):
     """The recipe, as a dict, of one wheel: pip installs it, its metadata names what it needs."""
+    from packaging.utils import parse_wheel_filename
+
     name, version, _, _ = parse_wheel_filename(wheel.name)
     with zipfile.ZipFile(wheel) as archive:
         member = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
@@ -270,6 +272,9 @@ def wheel_recipe(wheel):
 
 def run_requirements(metadata):
     """Requires-Dist as match specs: markers decided for this machine, extras left out."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     for line in metadata.get_all("Requires-Dist", []):
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -283,6 +288,8 @@ def _version_of_gcc(packages):
 
 
 def _versions(wheels):
+    from packaging.utils import parse_wheel_filename
+
     parsed = (parse_wheel_filename(path.name) for path in wheels.glob("*.whl"))
     return {name: str(version) for name, version, _, _ in parsed}
 

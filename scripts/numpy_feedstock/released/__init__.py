@@ -5,8 +5,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from .. import paths, wheel
 from ..errors import FeedstockError, UsageError
 
@@ -15,6 +13,8 @@ HERE = Path(__file__).parent
 
 def known():
     """{release: {tag of a CPython: sha256 of its wheel}}."""
+    import yaml
+
     return yaml.safe_load((HERE / "wheels.yaml").read_text())
 
 

@@ -6,8 +6,6 @@ import shutil
 import sys
 import time
 
-from tabulate import tabulate
-
 from .. import (
     bootstrap,
     builder,
@@ -62,6 +60,8 @@ def configure_parser(parser):
 
 def execute(args):
     """Run the verb; exit code 0. Raises FeedstockError."""
+    from tabulate import tabulate
+
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
@@ -179,6 +179,8 @@ def run_tests(package, channels, label, results, wanted, progress):
 
 def report(rows, output, as_json):
     """The closing table, or JSON."""
+    from tabulate import tabulate
+
     if as_json:
         print(json.dumps([{**vars(record), "built": built} for record, built in rows], indent=1))
         return

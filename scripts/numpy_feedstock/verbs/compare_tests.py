@@ -5,8 +5,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from rattler_build import Package
-
 from .. import figures, junit, options, package_tests, paths, prefix
 from ..errors import FeedstockError
 from ..output import tested
@@ -78,6 +76,8 @@ def compare(path, report):
 
 def run_on_control(path, label, report):
     """Run the package's own test of numpy's tests in a prefix whose patch is undone; the Path of the results."""
+    from rattler_build import Package
+
     test = (
         Package.from_file(path)
         .tests[package_tests.names(path).index(package_tests.NUMPY_TESTS)]

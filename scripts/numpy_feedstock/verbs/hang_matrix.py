@@ -1,6 +1,5 @@
 """hang-matrix: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -106,6 +105,8 @@ def matrix(flavours, layers, threads):
 
 def examine(cells, packages, roots, trials, timeout, report):
     """What `figures` keeps: the host, versions, and a row for each glibc, cell and kind of package."""
+    import asyncio
+
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="evidence-") as folder:
         report("installing the packages and their controls")
         places, versions = make_prefixes(packages, Path(folder))
@@ -183,6 +184,8 @@ def _in_root(directory, path, blas, kind, stage):
 
 
 async def _examine_all(cells, places, args, report):
+    import asyncio
+
     cores = asyncio.Semaphore(os.cpu_count())
 
     async def examine_one(cell, place):

@@ -15,11 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import rattler
-import yaml
-from rattler.package_streaming import extract
-from rattler_build import Package, RattlerBuildError, assemble_package
-
 from audit_numpy import gate
 
 from .. import channel, checks, files, options
@@ -46,12 +41,18 @@ def _is_text(pattern):
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value)
 
 
+def _is_package(value):
+    from rattler import Subdir
+
+    subdirs = "|".join(map(str, Subdir.all()))
+    return _is_text(rf"({subdirs})/[a-z0-9_.-]+-[\w.!+]+-[\w.+]+\.conda")(value)
+
+
 # of an entry's keys: in words, and whether a value is right
-_SUBDIRS = "|".join(str(subdir) for subdir in rattler.Subdir.all())
 _FORMS = {
     "package": (
         "subdir/name-version-build.conda",
-        _is_text(rf"({_SUBDIRS})/[a-z0-9_.-]+-[\w.!+]+-[\w.+]+\.conda"),
+        _is_package,
     ),
     "reason": ("a text", _is_text(r"(?s).*\S.*")),
     "added": ("a date, 2026-11-25", lambda value: type(value) is datetime.date),
@@ -119,6 +120,8 @@ def execute(args):
 
 def read(path):
     """The entries of a list, each a dict; UsageError names the line of what is wrong."""
+    import yaml
+
     try:
         loader = yaml.SafeLoader(path.read_text())
         tree = loader.get_single_node()
@@ -151,6 +154,8 @@ def read(path):
 
 def _keys(node):
     # of a key that is there twice the dict has only the last
+    import yaml
+
     return [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
 
 
@@ -213,6 +218,8 @@ def instructions(entries, folder):
 
 def _requirements(path):
     """(depends, constrains) as the package itself says."""
+    from rattler_build import Package, RattlerBuildError
+
     try:
         package = Package.from_file(path)
     except RattlerBuildError as error:
@@ -222,6 +229,8 @@ def _requirements(path):
 
 @contextlib.contextmanager
 def _unpacked(path):
+    from rattler.package_streaming import extract
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             extract(path, folder)
@@ -245,6 +254,8 @@ def in_force(folder):
 
 def add_patch(folder, wanted):
     """Put the patch package with these instructions into the channel."""
+    from rattler_build import assemble_package
+
     name, version, build = channel.PATCH_PACKAGE.removesuffix(".conda").rsplit("-", 2)
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as content:
         # also what says nothing of a subdir: without it the indexer would keep what was patched there before
@@ -343,6 +354,8 @@ def suggest(folder, listed):
 
 def _as_yaml(entries):
     # the date unquoted, as the list wants it
+    import yaml
+
     dated = [{**entry, "added": datetime.date.fromisoformat(entry["added"])} for entry in entries]
     return yaml.safe_dump(dated, sort_keys=False, width=1000).strip() if entries else ""
 

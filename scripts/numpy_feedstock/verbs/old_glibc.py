@@ -15,9 +15,6 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rattler_build import Package, RattlerBuildError
-from tabulate import tabulate
-
 from .. import bootstrap, channel, child, compiler_cache, elf, options, paths, prefix, rootfs
 from ..errors import UsageError
 from ..output import all_packages
@@ -95,6 +92,8 @@ def configure_parser(parser):
 
 def execute(args):
     """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
+    from tabulate import tabulate
+
     if args.root:
         rootfs.glibc(args.root)
     packages = [open_package(path) for path in args.packages or all_packages()]
@@ -120,6 +119,8 @@ def execute(args):
 
 def open_package(path):
     """The package at a path; UsageError when it is not one of ours."""
+    from rattler_build import Package, RattlerBuildError
+
     try:
         package = Package.from_file(path)
     except RattlerBuildError as error:
@@ -214,6 +215,8 @@ def run_check(package, folder, stage, name, argv, code, expected):
 
 def report(findings, as_json):
     """The closing table, or JSON."""
+    from tabulate import tabulate
+
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
         return

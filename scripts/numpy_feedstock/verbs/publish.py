@@ -7,8 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tabulate import tabulate
-
 from .. import files, options, paths, provenance, variant
 from ..checks import Unpacked, findings
 from ..errors import FeedstockError, UsageError
@@ -274,6 +272,8 @@ def check(target, names, trusted):
 
 def show(rows, target, as_json):
     """The closing table, or JSON."""
+    from tabulate import tabulate
+
     if as_json:
         print(json.dumps({"target": target.url, "packages": rows}, indent=1))
     else:

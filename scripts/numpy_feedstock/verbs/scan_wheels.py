@@ -1,6 +1,5 @@
 """scan-wheels: which released numpys multiply matrices when imported, and hang inside dlopen with MKL."""
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -70,6 +69,8 @@ def execute(args):
 
 def examine(releases, trials, timeout, report):
     """What `figures` keeps of a bisect: the host, the date, and a row for each release."""
+    import asyncio
+
     started = time.monotonic()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     mkl = released.unpack_mkl(bootstrap.download_wheels(sys.executable, python, report))
@@ -86,6 +87,8 @@ def examine(releases, trials, timeout, report):
 
 async def _examine_all(folders, variables, args, report):
     # a hung import waits and needs no core, and where the race is decided, load decides nothing
+    import asyncio
+
     places = asyncio.Semaphore(3 * os.cpu_count())
 
     async def examine_one(release, folder):

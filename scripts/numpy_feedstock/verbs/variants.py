@@ -2,8 +2,6 @@
 
 import json
 
-from tabulate import tabulate
-
 from .. import channel, options, variant
 from ..errors import UsageError
 
@@ -38,6 +36,8 @@ def configure_parser(parser):
 
 def execute(args):
     """Run the verb; exit code 0. Raises UsageError."""
+    from tabulate import tabulate
+
     platforms = args.platform or [channel.this_platform()]
     if args.build_config and len(platforms) > 1:
         raise UsageError("a build config is for one platform", found=", ".join(platforms))

@@ -7,8 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tabulate import tabulate
-
 from .. import files, options, workspace
 from ..checks import CHECKS, Finding, Unpacked, verify
 from ..errors import UsageError
@@ -93,6 +91,8 @@ def verify_rebuild(path, asked, progress):
 
 def report(packages, findings, args):
     """JSON with every finding, or a table for each package."""
+    from tabulate import tabulate
+
     if args.json:
         found = [dataclasses.asdict(finding) for finding in findings]
         print(
