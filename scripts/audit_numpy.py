@@ -1,59 +1,85 @@
 #!/usr/bin/env python3
-"""Find the numpys that hang when a static constructor imports them (numpy#31284).
+"""List the numpys of a host that can hang when a static constructor imports them (numpy#31284).
 
-One file and the standard library of Python 3.6: copy it to a host and run it there. It only
-reads; nothing is imported or run. Inside a prefix (of conda, pixi or venv) it looks into
-site-packages; elsewhere for prefixes, site-packages and folders with a numpy in them.
+This is one file, and it needs only the standard library of Python 3.6. Copy it to a host and run
+it there. It only reads. It imports and runs nothing of what it finds.
+
+Give it folders. It walks through them and follows symbolic links, each folder once. It audits
+each prefix of conda, pixi or venv, each site-packages folder, and each other folder with a numpy.
 """
 
 import argparse
 import ast
+import collections
 import contextlib
+import fnmatch
 import functools
-import glob
 import json
 import operator
 import os
 import platform
+import pwd
 import re
+import resource
 import shlex
 import signal
 import stat
 import struct
 import sys
+import time
+from errno import ELOOP
+from importlib.util import MAGIC_NUMBER
 
 EPILOG = """\
 verdicts:
   AFFECTED  the import multiplies matrices, with MKL: it can hang
   LATENT    the import multiplies matrices, with another BLAS: MKL would make it hang
-  FIXED     it multiplies none: patched, 2.4.5 or later, or older than 2.3.5
-  UNKNOWN   could not be told, for the reason that is given
+  FIXED     the import multiplies none: patched, 2.4.5 or later, or older than 2.3.5
+  UNKNOWN   this could not be decided; the reason is given
 
-exit code: 0 nothing is AFFECTED, 1 something is, 2 wrong use
+The last line says what was looked at, left out and could not be read.
+
+exit code:
+  0  everything was looked at, everything was decided, and nothing is AFFECTED
+  1  something is AFFECTED
+  2  nothing is AFFECTED, but the audit is not complete: a numpy is UNKNOWN, or something that may
+     hold an environment was left out or could not be read; also wrong use
+
+--json prints one JSON object a line: a `numpy` for each numpy, a `trouble` for each thing that was
+left out or not read, and one `end` as the last line. A file without an `end` was cut off.
+docs/audit-json.md describes the fields.
+
+--quick looks only at each FOLDER, at the folders in it, and at the environments in their `envs`.
+Other folders there count as left out. What lies inside a prefix is not searched.
 
 examples:
   audit_numpy.py /opt/conda                        a conda and all its environments
   audit_numpy.py /opt/conda/envs '/home/*/.conda'  quoted patterns are expanded on the host
   audit_numpy.py --json / | grep AFFECTED          one line for each numpy, for a fleet tool
+  audit_numpy.py --exclude .snapshots /home        a folder that you know to hold no environment
+  audit_numpy.py --quick /opt/conda/envs           fast, where the environments are known to lie
   audit_numpy.py --channel https://conda.example.com/fixed /opt/conda
 """
+JSON_SCHEMA = 1
 # packages with an extension that imports numpy from a static constructor, and how that is known
 IMPORTERS = {
-    "csp": "named in numpy#31284 and Point72/csp#703; the wheels 0.13.2 to 0.19.1, so also those after csp#705, "
-    "hung when _cspimpl.so was loaded by itself (glibc 2.36); `import csp` imports pandas first, and so numpy",
+    "csp": "named in numpy#31284 and Point72/csp#703; the wheels 0.13.2 to 0.19.1, so also those "
+    "after csp#705, hung when _cspimpl.so was loaded by itself (glibc 2.36); `import csp` imports "
+    "pandas first, and so numpy",
 }
 WORKAROUNDS = """\
 Until then, one of
   import numpy before the extension: no cost, but every program has to do it
+  MKL_THREADING_LAYER=TBB set before the program starts: keeps MKL's threads; it did not hang
   MKL_THREADING_LAYER=SEQUENTIAL or MKL_NUM_THREADS=1 set before the program starts:
     costs all of MKL's threads for the life of the process"""
-SAID = {
+GATE_TEXT = {
     "ungated": "the import multiplies matrices",
     "gated": "the import multiplies matrices on macOS alone",
     "absent": "the import multiplies no matrices",
 }
 AFFECTED, LATENT, FIXED, UNKNOWN = VERDICTS = "AFFECTED", "LATENT", "FIXED", "UNKNOWN"
-# releases that have a patched build
+# releases that have a patched build of this project
 PATCHED = r"2\.3\.5|2\.4\.[0-4]"
 # sha256 of numpy/__init__.py: {as released: with the patch}. Linux and macOS have the same texts.
 PATCHED_TEXTS = {
@@ -69,432 +95,1612 @@ PATCHED_TEXTS = {
 # heal_numpy.py puts a line with this word into PREFIX/conda-meta/history, or else writes the
 # file numpy-VERSION.dist-info/heal_numpy.txt: so a healed numpy is told from a patched package
 HEAL_NOTE = "heal_numpy"
-# by their names in those of libraries and in the build strings of conda's libblas
-BLAS = ("mkl", "openblas", "blis", "accelerate", "netlib", "atlas", "nvpl", "armpl")
-# of a prefix of conda or pixi, of a venv
-MARKS = ("conda-meta", "pyvenv.cfg")
-# what tells a numpy outside of a prefix from a namesake and from its licences
-BARE = ("__init__.py", "version.py", "core")
-# where numpy 2 has its extension, and numpy 1
-CORES = ("_core", "core")
-# no environments: unpacked packages, a file server's past, the kernel's files
-SKIPPED = {
-    "pkgs",
-    ".cache",
-    ".snapshot",
-    ".git",
-    "node_modules",
-    "__pycache__",
-    "/proc",
-    "/sys",
-    "/dev",
-}
-# bytes: no file of interest is longer
-LIMIT = 1 << 24
-SETTINGS = ("MKL_THREADING_LAYER", "MKL_NUM_THREADS")
-# of sh, csh and fish
-SETTING = re.compile(
-    r"^\s*(?:export\s+|setenv\s+|set\s+-\w+\s+)?(%s)(?:=|[ \t]+)[\"']?(\w+)" % "|".join(SETTINGS),
-    re.M,
+# releases that define the check, gated or not
+RELEASES_WITH_CHECK = r"(2\.3\.5|2\.4\.\d+|2\.5\.\d+)(?!\d)"
+# what the released texts have after the check: a text that ends before it was cut off
+AFTER_THE_CHECK = (b"hugepage_setup", b"_pyinstaller_hooks_dir")
+# parts of the names of libraries and of the build strings of conda's libblas
+BLAS_NAMES = ("mkl", "openblas", "blis", "accelerate", "netlib", "atlas", "nvpl", "armpl")
+# a folder with one of these is a prefix: of conda or pixi; of venv
+PREFIX_MARKERS = ("conda-meta", "pyvenv.cfg")
+# where a prefix has its folders of packages: LIBRARY/PYTHON*/PACKAGES, or LIBRARY/PACKAGES
+LIBRARY_FOLDERS = ("lib", "lib64", "Lib", "local/lib")
+PYTHON_FOLDERS = ("python3", "pypy3")
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+SITE_PATH = re.compile(
+    r"(?P<prefix>.*?)/([Ll]ib(64)?|local/lib)(/(?P<python>(python|pypy)3[^/]*))?/(site|dist)-packages$"
 )
-# raised by parsing what is something else than it should be
-UNREADABLE = (
+# where numpy 2 has its extension, and numpy 1
+EXTENSION_FOLDERS = ("_core", "core")
+EXTENSION = "_multiarray_umath."
+# copies of the past that a file server or a file system keeps
+SNAPSHOT_FOLDERS = (".snapshot", ".snapshots", ".zfs")
+# written into the root of a cache by the tools that follow the convention
+CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
+MAX_BYTES = 1 << 24  # of a record in conda-meta
+MAX_SOURCE = 1 << 18  # of numpy/__init__.py; the released ones have 27 kB
+MAX_BYTECODE = 1 << 20
+MAX_SMALL = 1 << 16  # of activation scripts, pyvenv.cfg, .pth and the like
+MAX_SEGMENTS = 128  # of an ELF file
+MAX_DYNAMIC = 1 << 16  # bytes of an ELF file's dynamic segment
+MAX_STEPS = 200000  # of the walk through a syntax tree
+CHILD_SECONDS, CHILD_BYTES = 20, 1 << 30
+SETTINGS = ("MKL_THREADING_LAYER", "MKL_NUM_THREADS")
+# raised when a file is something else than it should be
+BROKEN = (
     SyntaxError,
     ValueError,
     AttributeError,
     TypeError,
+    IndexError,
+    KeyError,
     RecursionError,
     MemoryError,
+    OverflowError,
     struct.error,
 )
 
 
-# --- the gate: what importing numpy/__init__.py runs, by its syntax tree
+# --- the gate: what importing numpy/__init__.py runs, read from its syntax tree
 
 CHECK = "blas_fpe_check"
-# what calls a BLAS by name, as the operator @ does; the check itself, where its definition is not to be seen
+# names that stand for a matrix product: matmul, dot, and the check when it is defined elsewhere
 _PRODUCTS = {"matmul", "dot", CHECK}
-# two elements, in every release: starts no thread
+# multiplies two elements, in every release: starts no thread
 _HARMLESS = "_sanity_check"
 _COMPARE = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
+    ast.Is: operator.eq,
+    ast.IsNot: operator.ne,
 }
+_TEXT_METHODS = ("startswith", "endswith", "lower", "upper", "casefold", "strip", "get")
+# what is true of each import of an installed numpy
+_KNOWN_VALUES = {
+    "__NUMPY_SETUP__": False,
+    "TYPE_CHECKING": False,
+    "__debug__": True,
+    "__name__": "numpy",
+}
+_GOES_ON, _BREAKS, _RAISES, _RETURNS = "", "break", "raise", "return"
+_UNDECIDED = object()
+
+# state: "ungated", "gated", "absent" or "undecided"; line: where the product is, or the doubt
+Gate = collections.namedtuple("Gate", "state line defines_check")
 
 
-def gate(source):
-    """Whether the import runs a matrix product: "ungated" (on Linux), "gated" (on macOS alone) or "absent".
+def gate(source) -> str:
+    """Whether the import runs a matrix product.
 
-    What the text does not decide counts as run. Raises SyntaxError.
+    Returns "ungated" (it does, on Linux), "gated" (on macOS alone) or "absent" (nowhere). What the
+    text does not decide counts as "ungated"; `decide_gate` tells the two apart.
+
+    source : the text of numpy/__init__.py, str or bytes. Raises SyntaxError.
+    """
+    state = decide_gate(source).state
+    if state == "undecided":
+        return "ungated"
+    return state
+
+
+def decide_gate(source) -> Gate:
+    """What the import runs, as a Gate; its state is "undecided" where the text does not tell.
+
+    source : the text of numpy/__init__.py, str or bytes. Raises SyntaxError.
     """
     tree = ast.parse(source)
-    for state, name, system in (("ungated", "linux", "Linux"), ("gated", "darwin", "Darwin")):
-        walk = _Import(
-            {
-                "sys.platform": name,
-                "platform.system()": system,
-                "os.uname().sysname": system,
-                "os.name": "posix",
-            }
-        )
-        walk.run(tree.body)
-        if walk.product:
-            return state
-    return "absent"
+    defines_check = any(
+        isinstance(node, ast.FunctionDef) and node.name == CHECK for node in ast.walk(tree)
+    )
+    linux = _Import(tree, "linux", "Linux", "linux-x86_64", "")
+    if linux.product:
+        return Gate("ungated", linux.product, defines_check)
+    if linux.doubt:
+        return Gate("undecided", linux.doubt, defines_check)
+    darwin = _Import(tree, "darwin", "Darwin", "macosx-14.0-arm64", "14.0")
+    line = darwin.product or darwin.doubt
+    return Gate("gated" if line else "absent", line, defines_check)
+
+
+class _Dotted(str):
+    """The dotted path of a module, a function or a value that is not known."""
 
 
 class _Import(ast.NodeVisitor):
-    """Follows the statements that are run where the facts hold; a visit returns True when nothing after it is."""
+    """Walks the statements that an import runs on one system.
 
-    def __init__(self, facts):
-        self.facts = facts
-        self.functions = {}  # name: the bodies that were defined under it and not run yet
-        self.product = False
+    product : line of a matrix product that is run, 0 for none
+    doubt : line of the condition that decides whether a product is run, 0 for none
 
-    def run(self, body):
-        return any(self.visit(statement) for statement in body)
+    A visit of a statement returns how it ends: empty if the next statement is run.
+    """
+
+    def __init__(self, tree, platform_name: str, system: str, target: str, mac_version: str):
+        self.facts = {
+            "sys.platform": platform_name,
+            "platform.system()": system,
+            "os.uname().sysname": system,
+            "platform.uname().system": system,
+            "os.name": "posix",
+            "sysconfig.get_platform()": target,
+            "platform.mac_ver()": (mac_version, ("", "", ""), ""),
+        }
+        self.values = dict(_KNOWN_VALUES)
+        self.functions = {}  # name: [(body, names of parameters)]
+        self.methods = {}  # the same, of classes
+        self.products = set(_PRODUCTS)
+        self.running = []
+        self.product = self.doubt = self.condition = self.steps = 0
+        # what a function may rebind from afar is never known
+        self.unsure = {
+            name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Global, ast.Nonlocal))
+            for name in node.names
+        }
+        self.run(tree.body)
+
+    def visit(self, node):
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise ValueError("the statements are too many to follow")
+        return super().visit(node) or _GOES_ON
+
+    def run(self, body) -> str:
+        for statement in body:
+            end = self.visit(statement)
+            if end:
+                return end
+        return _GOES_ON
+
+    def found(self, node) -> None:
+        """Note a matrix product; `condition` is the line of the test that it hangs on."""
+        if not self.condition:
+            self.product = self.product or node.lineno
+        else:
+            self.doubt = self.doubt or self.condition
+
+    @contextlib.contextmanager
+    def perhaps(self, line: int):
+        """What is visited inside may or may not be run."""
+        before, self.condition = self.condition, self.condition or line
+        yield
+        self.condition = before
+
+    def run_one_of(self, line: int, bodies) -> str:
+        """Visit bodies when it is not known which one is run."""
+        before, after, ends = self.values, [], []
+        for body in bodies:
+            self.values = dict(before)
+            with self.perhaps(line):
+                ends.append(self.run(body))
+            if not ends[-1]:
+                after.append(self.values)
+        self.values = _common(after or [before])
+        if all(ends):
+            return min(ends, key=(_BREAKS, _RETURNS, _RAISES).index)
+        if _RETURNS in ends or _BREAKS in ends:
+            # the rest of the function is run only if the other branch was taken
+            self.condition = self.condition or line
+        return _GOES_ON
+
+    # conditions
 
     def visit_If(self, node):
         self.visit(node.test)
         truth = self.truth(node.test)
-        bodies = [node.body] * (truth is not False) + [node.orelse] * (truth is not True)
-        return all([self.run(body) for body in bodies])
+        if truth is None:
+            return self.run_one_of(node.test.lineno, [node.body, node.orelse])
+        if truth:
+            return self.run(node.body)
+        return self.run(node.orelse)
+
+    def visit_IfExp(self, node):
+        self.visit(node.test)
+        truth = self.truth(node.test)
+        if truth is None:
+            with self.perhaps(node.test.lineno):
+                self.visit(node.body)
+                self.visit(node.orelse)
+        elif truth:
+            self.visit(node.body)
+        else:
+            self.visit(node.orelse)
+
+    def visit_BoolOp(self, node):
+        before, decisive = self.condition, isinstance(node.op, ast.Or)
+        for value in node.values:
+            self.visit(value)
+            truth = self.truth(value)
+            if truth is decisive:
+                break
+            if truth is None:
+                self.condition = self.condition or value.lineno
+        self.condition = before
+
+    def visit_Match(self, node):
+        self.visit(node.subject)
+        return self.run_one_of(node.lineno, [case.body for case in node.cases] + [[]])
+
+    def visit_Assert(self, node):
+        self.generic_visit(node)
+        return _RAISES if self.truth(node.test) is False else _GOES_ON
+
+    # statements that hold others
 
     def visit_Try(self, node):
-        ends = [
-            self.run(body)
-            for body in [node.body + node.orelse] + [handler.body for handler in node.handlers]
-        ]
-        return self.run(node.finalbody) or all(ends)
+        before = dict(self.values)
+        ends = [self.run(node.body + node.orelse)]
+        after = [self.values]
+        for handler in node.handlers:
+            self.values = dict(before)
+            if ends[0] == _RAISES:
+                ends.append(self.run(handler.body))
+            else:
+                with self.perhaps(handler.lineno):
+                    ends.append(self.run(handler.body))
+            after.append(self.values)
+        self.values = _common(after)
+        end = self.run(node.finalbody)
+        if end or all(ends):
+            return end or ends[0]
+        if ends[0] in (_RETURNS, _BREAKS):
+            self.condition = self.condition or node.lineno
+        return _GOES_ON
+
+    visit_TryStar = visit_Try
+
+    def visit_With(self, node):
+        for item in node.items:
+            self.visit(item.context_expr)
+            self.forget(item.optional_vars)
+        end = self.run(node.body)
+        if end == _RAISES:
+            # the context manager may swallow the exception
+            self.condition = self.condition or node.lineno
+            return _GOES_ON
+        return end
+
+    def visit_For(self, node):
+        self.visit(node.iter)
+        items = self.evaluate(node.iter)
+        if isinstance(items, (tuple, str, dict)) and not isinstance(items, _Dotted) and not items:
+            return self.run(node.orelse)
+        self.forget(node)
+        return self.loop(node)
+
+    def visit_While(self, node):
+        self.forget(node)
+        self.visit(node.test)
+        truth = self.truth(node.test)
+        if truth is False:
+            return self.run(node.orelse)
+        if truth:
+            return self.loop(node)
+        with self.perhaps(node.lineno):
+            return self.loop(node)
+
+    def loop(self, node) -> str:
+        before = self.condition
+        end = self.run(node.body)
+        if end in (_RETURNS, _RAISES):
+            return end
+        self.condition = before
+        if any(isinstance(inner, ast.Return) for inner in ast.walk(node)):
+            self.condition = self.condition or node.lineno
+        return self.run(node.orelse)
 
     def visit_Return(self, node):
         self.generic_visit(node)
-        return True
+        return _RETURNS
 
-    visit_Raise = visit_Return
+    def visit_Raise(self, node):
+        self.generic_visit(node)
+        return _RAISES
+
+    def visit_Break(self, node):
+        return _BREAKS
+
+    visit_Continue = visit_Break
+
+    # definitions and calls
 
     def visit_FunctionDef(self, node):
-        self.functions.setdefault(node.name, []).append([] if node.name == _HARMLESS else node.body)
+        for expression in node.decorator_list + node.args.defaults:
+            self.visit(expression)
+        body = [] if node.name == _HARMLESS else node.body
+        self.define(node.name, body, node.args)
+        if node.decorator_list:
+            self.run_perhaps(self.functions[node.name], node)
 
-    def visit_ImportFrom(self, node):
-        # under another name it would not be known again
-        self.product = self.product or any(
-            alias.asname and alias.name in _PRODUCTS for alias in node.names
-        )
+    def visit_AsyncFunctionDef(self, node):
+        self.forget(node)
+
+    def visit_Lambda(self, node):
+        self.run_perhaps([([node.body], _parameters(node.args))], node)
+
+    def define(self, name: str, body, arguments) -> None:
+        function = (body, _parameters(arguments))
+        if self.condition:
+            self.functions.setdefault(name, []).append(function)
+        else:
+            self.functions[name] = [function]
+        self.values[name] = _UNDECIDED
+
+    def visit_ClassDef(self, node):
+        for expression in node.decorator_list + node.bases:
+            self.visit(expression)
+        outer, self.functions = self.functions, dict(self.functions)
+        values, self.values = self.values, dict(self.values)
+        self.run(node.body)
+        for name, functions in self.functions.items():
+            if outer.get(name) is not functions:
+                self.methods.setdefault(name, []).extend(functions)
+        constructor = self.functions.get("__init__")
+        self.functions, self.values = outer, values
+        self.values[node.name] = _UNDECIDED
+        if constructor:
+            self.functions[node.name] = constructor
+
+    def call(self, functions, node) -> None:
+        """Run the bodies that a name stands for."""
+        if len(functions) > 1:
+            self.run_perhaps(functions, node)
+            return
+        for body, parameters in functions:
+            if any(body is running for running in self.running):
+                continue
+            condition, values = self.condition, self.values
+            self.values = dict(values)
+            self.values.update((name, _UNDECIDED) for name in parameters)
+            for statement in body:
+                self.forget(statement)
+            self.running.append(body)
+            self.run(body)
+            self.running.pop()
+            self.condition, self.values = condition, values
+
+    def run_perhaps(self, functions, node) -> None:
+        """A function is handed on, so it may be called."""
+        with self.perhaps(node.lineno):
+            for function in list(functions):
+                self.call([function], node)
+
+    def visit_Call(self, node):
+        for argument in node.args + node.keywords:
+            self.visit(argument)
+        function = node.func
+        if isinstance(function, ast.Name):
+            self.call_name(function.id, node)
+        elif isinstance(function, ast.Lambda):
+            self.call([([function.body], _parameters(function.args))], node)
+        elif isinstance(function, ast.Attribute):
+            self.visit(function.value)
+            if function.attr in self.products:
+                self.found(node)
+            self.run_perhaps(self.methods.get(function.attr, ()), node)
+        else:
+            self.visit(function)
+
+    def call_name(self, name: str, node) -> None:
+        if name in self.functions:
+            self.call(self.functions[name], node)
+        elif name in self.products:
+            self.found(node)
+        elif name in ("exec", "eval"):
+            self.run_text(node)
+
+    def run_text(self, node) -> None:
+        text = self.evaluate(node.args[0]) if node.args else _UNDECIDED
+        if isinstance(text, str) and not isinstance(text, _Dotted):
+            try:
+                body = ast.parse(text).body
+            except BROKEN:
+                return
+            for inner in [each for statement in body for each in ast.walk(statement)]:
+                inner.lineno = node.lineno
+            self.run(body)
+        else:
+            with self.perhaps(node.lineno):
+                self.found(node)
 
     def visit_Name(self, node):
-        """What is named may be called: at once, under another name, or by what it is handed to."""
-        if isinstance(node.ctx, ast.Load) and node.id in self.functions:
-            bodies, self.functions[node.id] = self.functions[node.id], []
-            for body in bodies:
-                self.run(body)
-        elif isinstance(node.ctx, ast.Load):
-            self.product = self.product or node.id in _PRODUCTS
+        """What is named may be called later, under another name or by what it is handed to."""
+        if isinstance(node.ctx, ast.Load):
+            self.run_perhaps(self.functions.get(node.id, ()), node)
+            if node.id in self.products and node.id not in self.functions:
+                with self.perhaps(node.lineno):
+                    self.found(node)
 
     def visit_Attribute(self, node):
-        self.generic_visit(node)
-        self.product = self.product or node.attr in _PRODUCTS
+        self.visit(node.value)
+        if isinstance(node.ctx, ast.Load):
+            self.run_perhaps(self.methods.get(node.attr, ()), node)
+            if node.attr in self.products:
+                with self.perhaps(node.lineno):
+                    self.found(node)
 
     def visit_BinOp(self, node):
         self.generic_visit(node)
-        self.product = self.product or isinstance(node.op, ast.MatMult)
+        if isinstance(node.op, ast.MatMult):
+            self.found(node)
 
-    visit_AugAssign = visit_BinOp
+    def visit_AugAssign(self, node):
+        self.visit_BinOp(node)
+        self.forget(node.target)
+
+    # names and their values
+
+    def visit_Assign(self, node):
+        value, names = node.value, [each.id for each in node.targets if isinstance(each, ast.Name)]
+        if isinstance(value, ast.Lambda) and names:
+            for name in names:
+                self.define(name, [value.body], value.args)
+            return
+        if isinstance(value, ast.Name) and value.id in self.functions and names:
+            for name in names:
+                self.functions[name] = self.functions[value.id]
+            return
+        if isinstance(value, ast.Name) and value.id in self.products and names:
+            self.products.update(names)
+            return
+        self.visit(value)
+        result = self.evaluate(value)
+        for target in node.targets:
+            self.forget(target)
+        for name in names:
+            self.assign(name, result)
+
+    def visit_AnnAssign(self, node):
+        if node.value is not None:
+            assignment = ast.Assign(targets=[node.target], value=node.value)
+            self.visit_Assign(ast.copy_location(assignment, node))
+
+    def visit_NamedExpr(self, node):
+        self.visit(node.value)
+        self.assign(node.target.id, self.evaluate(node.value))
+
+    def visit_Delete(self, node):
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self.values.pop(target.id, None)
+
+    def assign(self, name: str, value) -> None:
+        if name in _KNOWN_VALUES:
+            return
+        if not self.condition:
+            self.functions.pop(name, None)
+        self.values[name] = _UNDECIDED if name in self.unsure else value
+
+    def forget(self, node) -> None:
+        """The names that a node binds are not known any more."""
+        for inner in ast.walk(node) if node is not None else ():
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                if inner.id not in _KNOWN_VALUES:
+                    self.values[inner.id] = _UNDECIDED
+            elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                self.facts.pop(_Dotted("%s.%s" % (self.evaluate(inner.value), inner.attr)), None)
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            top = alias.name.split(".")[0]
+            self.assign(alias.asname or top, _Dotted(alias.name if alias.asname else top))
+
+    def visit_ImportFrom(self, node):
+        for alias in node.names:
+            name = alias.asname or alias.name
+            if node.level == 0 and node.module in ("sys", "os", "platform", "sysconfig"):
+                self.assign(name, self.look_up("%s.%s" % (node.module, alias.name)))
+            elif alias.name in _PRODUCTS:
+                self.products.add(name)
+            else:
+                self.assign(name, _UNDECIDED)
+
+    def look_up(self, path: str):
+        return self.facts.get(path, _Dotted(path))
 
     def truth(self, node):
-        """Of a condition where the facts hold: True, False, or None for what is not known."""
-        try:
-            if isinstance(node, ast.BoolOp):
-                decisive, truths = (
-                    isinstance(node.op, ast.Or),
-                    [self.truth(value) for value in node.values],
-                )
-                return decisive if decisive in truths else None if None in truths else not decisive
-            if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-                return {True: False, False: True}.get(self.truth(node.operand))
-            if isinstance(node, ast.Compare):
-                (compare,), (right,) = node.ops, node.comparators
-                return _COMPARE[type(compare)](
-                    self.facts[_dotted(node.left)], ast.literal_eval(right)
-                )
-            if isinstance(node, ast.Call) and node.func.attr == "startswith":
-                return self.facts[_dotted(node.func.value)].startswith(
-                    *map(ast.literal_eval, node.args)
-                )
-            return bool(ast.literal_eval(node))
-        except (AttributeError, KeyError, TypeError, ValueError):
+        """Of a condition: True, False, or None if it is not known."""
+        value = self.evaluate(node)
+        if value is _UNDECIDED or isinstance(value, _Dotted):
             return None
+        return bool(value)
+
+    def evaluate(self, node):
+        """The value of an expression, a _Dotted path, or _UNDECIDED."""
+        method = getattr(self, "value_of_" + type(node).__name__, None)
+        try:
+            if method is None:
+                return ast.literal_eval(node)
+            return method(node)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+            return _UNDECIDED
+
+    def known(self, node):
+        """The value of an expression. Raises ValueError if it is not known."""
+        value = self.evaluate(node)
+        if value is _UNDECIDED or isinstance(value, _Dotted):
+            raise ValueError("not known")
+        return value
+
+    def value_of_Name(self, node):
+        return self.values.get(node.id, _UNDECIDED)
+
+    def value_of_Attribute(self, node):
+        base = self.evaluate(node.value)
+        if isinstance(base, _Dotted):
+            return self.look_up("%s.%s" % (base, node.attr))
+        return _UNDECIDED
+
+    def value_of_Subscript(self, node):
+        base, index = self.evaluate(node.value), node.slice
+        if type(index).__name__ == "Index":  # until Python 3.8
+            index = index.value
+        if isinstance(base, _Dotted) and base.endswith("uname()") and self.known(index) == 0:
+            return self.look_up(base + (".sysname" if base[:2] == "os" else ".system"))
+        if isinstance(index, ast.Slice):
+            ends = [each and self.known(each) for each in (index.lower, index.upper, index.step)]
+            return self.known(node.value)[slice(*ends)]
+        return self.known(node.value)[self.known(index)]
+
+    def value_of_Compare(self, node):
+        values = [self.known(each) for each in [node.left] + node.comparators]
+        return all(
+            _COMPARE[type(compare)](left, right)
+            for compare, left, right in zip(node.ops, values, values[1:])
+        )
+
+    def value_of_BoolOp(self, node):
+        decisive, truths = isinstance(node.op, ast.Or), [self.truth(each) for each in node.values]
+        if decisive in truths:
+            return decisive
+        if None in truths:
+            return _UNDECIDED
+        return not decisive
+
+    def value_of_UnaryOp(self, node):
+        if isinstance(node.op, ast.Not):
+            return not self.known(node.operand)
+        return ast.literal_eval(node)
+
+    def value_of_IfExp(self, node):
+        return self.evaluate(node.body if self.known(node.test) else node.orelse)
+
+    def value_of_NamedExpr(self, node):
+        return self.evaluate(node.value)
+
+    def value_of_Tuple(self, node):
+        return tuple(self.known(each) for each in node.elts)
+
+    value_of_List = value_of_Set = value_of_Tuple
+
+    def value_of_Dict(self, node):
+        return {self.known(key): self.known(value) for key, value in zip(node.keys, node.values)}
+
+    def value_of_Call(self, node):
+        function = node.func
+        if node.keywords:
+            return _UNDECIDED
+        if isinstance(function, ast.Name) and function.id in self.functions:
+            ((body, parameters),) = self.functions[function.id]
+            return _UNDECIDED if parameters else self.result_of(body)
+        if isinstance(function, ast.Name) and function.id == "getattr":
+            return self.look_up("%s.%s" % (self.evaluate(node.args[0]), self.known(node.args[1])))
+        if isinstance(function, ast.Name) and function.id == "bool":
+            return bool(self.known(node.args[0]))
+        if isinstance(function, ast.Name) and not node.args:
+            return self.look_up(self.values[function.id] + "()")
+        base = self.evaluate(function.value)
+        if isinstance(base, _Dotted):
+            return self.look_up("%s.%s()" % (base, function.attr)) if not node.args else _UNDECIDED
+        if function.attr in _TEXT_METHODS:
+            return getattr(self.known(function.value), function.attr)(*map(self.known, node.args))
+        return _UNDECIDED
+
+    def result_of(self, body):
+        """What a function returns that only tests and returns."""
+        for statement in body:
+            if isinstance(statement, ast.Return):
+                return self.evaluate(statement.value)
+            if isinstance(statement, ast.If):
+                chosen = statement.body if self.known(statement.test) else statement.orelse
+                if chosen:
+                    return self.result_of(chosen)
+            elif not isinstance(statement, ast.Expr):
+                return _UNDECIDED
+        return _UNDECIDED
 
 
-def _dotted(node):
-    """The source text of a name, an attribute or a call without arguments."""
-    if isinstance(node, ast.Attribute):
-        return "%s.%s" % (_dotted(node.value), node.attr)
-    return (
-        _dotted(node.func) + "()"
-        if isinstance(node, ast.Call) and not node.args
-        else getattr(node, "id", "?")
-    )
+def _parameters(arguments):
+    """The names of a function's parameters."""
+    return [inner.arg for inner in ast.walk(arguments) if isinstance(inner, ast.arg)]
 
 
-# --- files, on a host that changes meanwhile; report(path, what) takes what went wrong
+def _common(values):
+    """What several sets of values agree on."""
+    first = values[0]
+    result = {}
+    for name in set().union(*values):
+        same = all(name in each and each[name] is first.get(name) for each in values)
+        equal = same or all(name in each and each[name] == first.get(name) for each in values)
+        result[name] = first[name] if equal else _UNDECIDED
+    return result
 
 
-def opened(path):
-    """The stream of a regular file: a pipe would keep us waiting. Raises OSError."""
-    stream = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+# --- files, on a host that changes meanwhile
+
+
+class Survey:
+    """What a run looked at, left out and could not read: counts, and one call of `say` for each.
+
+    say : called with (kind, path, text); kind is "left out", "unreadable", "broken" or "note"
+    """
+
+    COUNTS = ("folders", "prefixes", "numpys", "left_out", "unreadable", "caches", "excluded")
+
+    def __init__(self, say=lambda kind, path, text: None):
+        self.say = say
+        self.counts = {name: 0 for name in self.COUNTS}
+
+    def count(self, name: str) -> None:
+        self.counts[name] += 1
+
+    def left_out(self, path: str, why: str) -> None:
+        """Something that may hold an environment was not looked at."""
+        self.count("left_out")
+        self.say("left out", path, why)
+
+    def unreadable(self, path: str, why: str) -> None:
+        self.count("unreadable")
+        self.say("unreadable", path, why)
+
+    def broken(self, path: str, why: str) -> None:
+        self.say("broken", path, why)
+
+    def note(self, path: str, text: str) -> None:
+        self.say("note", path, text)
+
+    @contextlib.contextmanager
+    def reading(self, path: str):
+        """What is missing counts as empty; what else goes wrong is said."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            self.unreadable(path, error.strerror or str(error))
+        except BROKEN as error:
+            self.broken(path, "broken: %s" % (error or type(error).__name__))
+
+
+def open_regular(path: str):
+    """The stream of a regular file. Raises OSError.
+
+    The file is looked at before it is opened: to open a pipe or a device has effects.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("not a regular file")
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    stream = open(os.open(path, flags), "rb", buffering=0)
     if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return stream
     stream.close()
     raise OSError("not a regular file")
 
 
-@contextlib.contextmanager
-def reporting(path, report):
-    """What is missing is as good as empty; what else goes wrong is reported."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        report(path, error.strerror or error)
-    except UNREADABLE as error:
-        report(path, "broken: %s" % error)
+def read(path: str, survey: Survey, limit: int = MAX_SMALL):
+    """The bytes of a file, or None if it is missing, unreadable or larger than the limit."""
+    with survey.reading(path), open_regular(path) as stream:
+        data = stream.read(limit + 1)
+        if len(data) <= limit:
+            return data
+        survey.broken(path, "larger than %d bytes: not read" % limit)
+    return None
 
 
-def read(path, report):
-    """The bytes of a file, or None."""
-    with reporting(path, report), opened(path) as stream:
-        # asked for more than there is, Python would first make room for all of it
-        return stream.read(min(LIMIT, os.fstat(stream.fileno()).st_size))
-
-
-def names(folder, report):
-    """The names in a folder, in order."""
-    with reporting(folder, report):
+def list_names(folder: str, survey: Survey):
+    """The names in a folder, in order; none if it is missing or unreadable."""
+    with survey.reading(folder):
         return sorted(os.listdir(folder))
     return []
 
 
-def elf_needed(path):
-    """The sonames that a 64-bit ELF file needs. Raises OSError, ValueError or struct.error."""
-    with opened(path) as stream:
+def run_limited(function, argument):
+    """The result of a function, run in a child with limits. Raises ValueError if the child dies.
 
-        def unpack(layout, offset):
-            stream.seek(offset)
-            return struct.unpack(order + layout, stream.read(struct.calcsize("=" + layout)))
-
-        def string(offset):
-            stream.seek(offset)
-            return stream.read(256).split(b"\0")[0].decode("utf-8", "replace")
-
-        identity = stream.read(6)
-        if identity[:5] != b"\x7fELF\x02":
-            raise ValueError("not a 64-bit ELF file")
-        order = "<" if identity[5] == 1 else ">"
-        (table,), (size, count) = unpack("Q", 32), unpack("HH", 54)
-        # kind, flags, offset, address, physical address, size in the file
-        segments = [unpack("IIQQQQ", table + i * size) for i in range(count)]
-        tags = []
-        for _, _, offset, _, _, length in [segment for segment in segments if segment[0] == 2]:
-            for at in range(offset, offset + min(length, LIMIT), 16):
-                tags.append(unpack("QQ", at))
-                if tags[-1][0] == 0:
-                    break
-        # the table of strings goes by its address: that of a segment which is loaded
-        strings = dict(tags).get(5, 0)
-        starts = [
-            offset + strings - address
-            for kind, _, offset, address, _, length in segments
-            if kind == 1 and address <= strings < address + length
-        ]
-        return [string(starts[0] + value) for tag, value in tags if starts and tag == 1]
-
-
-def find(root, seen, report, note):
-    """Yield the prefixes below a root, and the folders elsewhere that numpy may be imported from.
-
-    seen : (device, inode) of the folders that were looked at
-    note : as report, for what is no trouble
+    A crafted file can crash Python's own parser; this costs the child and not the run.
+    The result has to be JSON.
     """
-    todo = [root]
-    while todo:
-        folder = todo.pop()
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
         try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                note(folder, "seen under another name")
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                found = {entry.name: entry for entry in entries}
-        except OSError as error:
-            report(folder, error.strerror)
-            continue
-        prefix = not found.keys().isdisjoint(MARKS)
-        packages = os.path.basename(folder) in ("site-packages", "dist-packages")
-        if (
-            prefix
-            or packages
-            or "numpy" in found
-            and all(os.path.exists(os.path.join(folder, "numpy", name)) for name in BARE)
-        ):
-            yield folder
-        # a conda keeps its environments inside its own
-        below = [] if packages else {"envs"}.intersection(found) if prefix else found
-        todo += [
-            found[name].path
-            for name in sorted(below, reverse=True)
-            if _leads_on(found[name], report, note)
-        ]
+            os.close(read_end)
+            _limit_this_process()
+            os.write(write_end, json.dumps(function(argument)).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as stream:
+        result = stream.read()
+    status = os.waitpid(child, 0)[1]
+    if not result:
+        raise ValueError("the child that parsed it ended with status %d" % status)
+    return json.loads(result.decode())
 
 
-def _leads_on(entry, report, note):
-    """Whether an entry is a folder, or a link to a prefix: another link may lead anywhere."""
+def _limit_this_process() -> None:
+    for limit, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, CHILD_SECONDS),
+        (resource.RLIMIT_AS, CHILD_BYTES),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(limit, (most, hard))
+
+
+def elf_needed(path: str):
+    """The sonames that a 64-bit ELF file needs. Raises OSError, ValueError or struct.error."""
+    with open_regular(path) as stream:
+        return _needed_names(stream.fileno())
+
+
+def _needed_names(file: int):
+    header = os.pread(file, 4096, 0)
+    if header[:5] != b"\x7fELF\x02":
+        raise ValueError("not a 64-bit ELF file")
+    order = "<" if header[5] == 1 else ">"
+    (table,) = struct.unpack_from(order + "Q", header, 32)
+    size, count = struct.unpack_from(order + "HH", header, 54)
+    if size != 56 or count > MAX_SEGMENTS:
+        raise ValueError("%d program headers of %d bytes" % (count, size))
+    # kind, flags, offset, address, physical address, size in the file, in memory, alignment
+    headers = os.pread(file, size * count, table)
+    segments = list(struct.iter_unpack(order + "IIQQQQQQ", headers))
+    tags = []
+    for segment in segments:
+        if segment[0] == 2:
+            tags += _dynamic_tags(file, order, segment)
+    # the table of strings is named by its address: it lies in a segment that is loaded
+    strings, length = dict(tags).get(5, 0), dict(tags).get(10, 0)
+    starts = [
+        segment[2] + strings - segment[3]
+        for segment in segments
+        if segment[0] == 1 and segment[3] <= strings < segment[3] + segment[5]
+    ]
+    needed = [value for tag, value in tags if tag == 1]
+    if not needed:
+        return []
+    if not starts or not 0 < length <= MAX_SOURCE or max(needed) >= length:
+        raise ValueError("no table of strings where the dynamic segment says")
+    text = os.pread(file, length, starts[0])
+    return [text[at : text.index(b"\0", at)].decode("utf-8", "replace") for at in needed]
+
+
+def _dynamic_tags(file: int, order: str, segment):
+    offset, length = segment[2], segment[5]
+    if length > MAX_DYNAMIC:
+        raise ValueError("a dynamic segment of %d bytes" % length)
+    data = os.pread(file, length - length % 16, offset)
+    tags = []
+    for tag, value in struct.iter_unpack(order + "QQ", data):
+        if tag == 0:
+            return tags
+        tags.append((tag, value))
+    raise ValueError("a dynamic segment without an end")
+
+
+# --- bytecode: what Python runs without looking at the source
+
+# words of which a gate is made, in the source and among the names and constants of bytecode
+GATE_WORDS = frozenset("platform darwin Darwin linux Linux system uname sysname".split())
+MAX_DEPTH = 100
+Code = collections.namedtuple("Code", "name names constants")
+
+
+def read_code(data: bytes) -> Code:
+    """The code object in bytecode of CPython 3.11 or later, read without running any of it.
+
+    data : what follows the header of a .pyc file. Raises ValueError, IndexError or struct.error.
+    """
+    reader = _Marshal(data)
+    code = reader.value(0)
+    if not isinstance(code, Code):
+        raise ValueError("no code object")
+    return code
+
+
+class _Marshal:
+    """Reads the format of CPython's `marshal`."""
+
+    CONSTANTS = {
+        b"N": None,
+        b"F": False,
+        b"T": True,
+        b"S": StopIteration,
+        b".": Ellipsis,
+        b"0": None,
+    }
+    SIZES = {b"i": 4, b"g": 8, b"y": 16}
+
+    def __init__(self, data: bytes):
+        self.data, self.at, self.references = data, 0, []
+
+    def take(self, size: int) -> bytes:
+        piece = self.data[self.at : self.at + size]
+        if size < 0 or len(piece) != size:
+            raise ValueError("the bytecode is cut off")
+        self.at += size
+        return piece
+
+    def number(self, size: int = 4) -> int:
+        return int.from_bytes(self.take(size), "little", signed=size > 1)
+
+    def value(self, depth: int):
+        if depth > MAX_DEPTH:
+            raise ValueError("the constants are nested too deep")
+        first = self.take(1)[0]
+        kind, place = bytes([first & 127]), None
+        if first & 128:
+            # a container takes its number before what it holds
+            place = len(self.references)
+            self.references.append(None)
+        result = self.value_of(kind, depth + 1)
+        if place is not None:
+            self.references[place] = result
+        return result
+
+    def value_of(self, kind: bytes, depth: int):
+        if kind in self.CONSTANTS:
+            return self.CONSTANTS[kind]
+        if kind in self.SIZES:
+            return self.take(self.SIZES[kind])
+        if kind == b"l":
+            return self.take(2 * abs(self.number()))
+        if kind == b"r":
+            return self.references[self.number()]
+        if kind == b"c":
+            return self.code(depth)
+        if kind in b"saAtuzZ":
+            return self.text(kind)
+        return self.values(kind, depth)
+
+    def values(self, kind: bytes, depth: int):
+        if kind == b":":
+            size = 3
+        elif kind == b")":
+            size = self.number(1)
+        elif kind in b"(<>[":
+            size = self.number()
+        else:
+            raise ValueError("a constant of the unknown kind %r" % kind)
+        return tuple(self.value(depth) for _ in range(size))
+
+    def text(self, kind: bytes):
+        piece = self.take(self.number(1 if kind in b"zZ" else 4))
+        if kind == b"s":
+            return piece
+        return piece.decode("utf-8", "replace")
+
+    def code(self, depth: int) -> Code:
+        self.take(20)  # numbers of arguments, size of the stack, flags
+        self.value(depth)  # the instructions
+        constants, names = self.value(depth), self.value(depth)
+        for _ in range(3):  # local variables, their kinds, the name of the source
+            self.value(depth)
+        name = self.value(depth)
+        self.value(depth)  # the qualified name
+        self.take(4)
+        for _ in range(2):  # the tables of lines and of exceptions
+            self.value(depth)
+        return Code(name, names, constants)
+
+
+def words_in_code(code: Code):
+    """The gate words of the check in a module's code, or None if it has no check."""
+    functions = [each for each in code.constants if isinstance(each, Code) and each.name == CHECK]
+    if not functions:
+        return None
+    words, todo = set(), list(functions)
+    while todo:
+        each = todo.pop()
+        if isinstance(each, Code):
+            todo += [each.names, each.constants]
+        elif isinstance(each, tuple):
+            todo += each
+        elif isinstance(each, str):
+            words.add(each)
+    return words & GATE_WORDS
+
+
+def words_in_source(source: bytes):
+    """The gate words of the check in a source, or None if it defines none. Raises SyntaxError."""
+    words = None
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef) and function.name == CHECK:
+            words = words or set()
+            for node in ast.walk(function):
+                words.update(str(value) for _, value in ast.iter_fields(node))
+    return words and words & GATE_WORDS
+
+
+def same_code(data: bytes, source: bytes, level: int) -> bool:
+    """Whether bytecode is what this Python makes of a source: for `run_limited`."""
+    import marshal
+
+    code = marshal.loads(data)
+    return code == compile(source, code.co_filename, "exec", dont_inherit=True, optimize=level)
+
+
+def bytecode_gate(data: bytes, source: bytes, optimisation: int):
+    """What bytecode runs: None if the same as its source, else (state, reason).
+
+    data : the whole .pyc file
+    optimisation : level of `python -O`, 0 for none
+    """
+    if CHECK.encode() not in data:
+        return None
     try:
-        if not entry.is_dir() or {entry.name, entry.path} & SKIPPED:
-            return False
-        if not entry.is_symlink() or any(
-            os.path.lexists(os.path.join(entry.path, mark)) for mark in MARKS
+        found, expected = words_in_code(read_code(data[16:])), words_in_source(source)
+        if found is None or (found and found == expected):
+            return None
+        if data[:4] == MAGIC_NUMBER and run_limited(
+            lambda level: same_code(data[16:], source, level), optimisation
         ):
-            return True
-        note(entry.path, "a link to what is no prefix: not followed")
-    except OSError as error:
-        report(entry.path, error.strerror)
+            return None
+    except BROKEN as error:
+        return None, "cannot be read: %s" % error
+    if not found and (expected or expected is None):
+        return "ungated", "still multiplies matrices"
+    return None, "is of another text than numpy/__init__.py"
+
+
+# --- where environments are
+
+# kind: "prefix" (of conda, pixi or venv), "packages" (site-packages) or "folder" (with a numpy)
+Place = collections.namedtuple("Place", "kind path")
+_Folder = collections.namedtuple("_Folder", "path names folders links")
+
+
+def expand(pattern: str, survey: Survey):
+    """The folders that a pattern names. What may not be read on the way is unreadable."""
+    found = [pattern] if os.path.isdir(pattern) else []
+    if not found:
+        found = ["/" if pattern.startswith("/") else "."]
+        for part in pattern.split("/"):
+            found = [path for base in found for path in _matches(base, part, survey)]
+    return [os.path.abspath(path) for path in found if _is_folder(path, survey)]
+
+
+def _matches(base: str, part: str, survey: Survey):
+    if not re.search(r"[*?[]", part):
+        return [os.path.join(base, part)]
+    if not _is_folder(base, survey):
+        return []
+    hidden = part.startswith(".")
+    return [
+        os.path.join(base, name)
+        for name in list_names(base, survey)
+        if fnmatch.fnmatchcase(name, part) and (hidden or not name.startswith("."))
+    ]
+
+
+def _is_folder(path: str, survey: Survey) -> bool:
+    with survey.reading(path):
+        return stat.S_ISDIR(os.stat(path).st_mode)
     return False
+
+
+def find_places(roots, survey: Survey, excluded=()):
+    """Yield each Place below some folders, once each by device and inode.
+
+    Symbolic links are followed after all else, so that a place is named by its own path.
+    roots : absolute paths
+    excluded : patterns of names or paths that hold no environment, as the caller says
+    """
+    seen, above, kernel = set(), _folders_above(roots), _kernel_devices()
+    todo, links = list(reversed(roots)), []
+    while todo or links:
+        if todo:
+            path = todo.pop()
+        else:
+            path = links.pop()
+            if _leads_above(path, above, survey):
+                continue
+        folder = _scan(path, seen, kernel, survey)
+        if folder is None or _is_cache(folder, survey):
+            continue
+        survey.count("folders")
+        kind = _kind_of(folder, survey)
+        if kind:
+            yield Place(kind, path)
+        todo += _below(folder, folder.folders, kind, survey, excluded)
+        links += _below(folder, folder.links, kind, survey, excluded)
+        if kind:
+            links += _named_by_files(folder, kind, survey)
+
+
+def find_places_quickly(roots, survey: Survey, excluded=()):
+    """Yield the prefixes of the known layout: the roots, their folders, and those in `envs`."""
+    seen, kernel = set(), _kernel_devices()
+    for root in roots:
+        folder = _scan(root, seen, kernel, survey)
+        if folder is None:
+            continue
+        todo = _below(folder, folder.folders + folder.links, "", survey, excluded)
+        if _is_prefix(folder.names):
+            yield Place("prefix", root)
+            todo = [os.path.join(root, "envs")] if "envs" in folder.names else []
+        for path in reversed(todo):
+            yield from _quick_places(path, seen, survey)
+
+
+def _quick_places(path: str, seen, survey: Survey):
+    status = None
+    with survey.reading(path):
+        status = os.stat(path)
+    if status is None or (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    if _has_marker(path):
+        survey.count("folders")
+        yield Place("prefix", path)
+        if os.path.isdir(os.path.join(path, "envs")):
+            yield from _quick_places(os.path.join(path, "envs"), seen, survey)
+    elif os.path.basename(path) == "envs":
+        for name in list_names(path, survey):
+            if os.path.isdir(os.path.join(path, name)):
+                yield from _quick_places(os.path.join(path, name), seen, survey)
+    elif stat.S_ISDIR(status.st_mode):
+        survey.left_out(path, "no prefix, and --quick looks no further")
+
+
+def _folders_above(roots):
+    """The real paths of all folders that hold one of the roots."""
+    above = set()
+    for root in roots:
+        path = os.path.realpath(root)
+        while path != os.path.dirname(path):
+            path = os.path.dirname(path)
+            above.add(path)
+    return above
+
+
+def _leads_above(link: str, above, survey: Survey) -> bool:
+    if os.path.realpath(link) not in above:
+        return False
+    survey.left_out(link, "a link to a folder that holds the ones that were asked for")
+    return True
+
+
+def _kernel_devices():
+    """The devices of the file systems in which the kernel shows itself."""
+    return {os.stat(path).st_dev for path in ("/proc", "/sys") if os.path.ismount(path)}
+
+
+def _scan(path: str, seen, kernel, survey: Survey):
+    """What is in a folder; None if it was seen before, is the kernel's, or cannot be read."""
+    try:
+        status = os.stat(path)
+        if status.st_dev in kernel:
+            return None
+        if (status.st_dev, status.st_ino) in seen:
+            survey.note(path, "was looked at under another name")
+            return None
+        seen.add((status.st_dev, status.st_ino))
+        names, folders, links = set(), [], []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                names.add(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_symlink():
+                    links.append(entry.name)
+        return _Folder(path, names, folders, links)
+    except OSError as error:
+        survey.unreadable(path, error.strerror or str(error))
+    return None
+
+
+def _is_cache(folder: _Folder, survey: Survey) -> bool:
+    """Whether a folder is an unpacked package, known by what is in it and never by its name."""
+    names, path = folder.names, folder.path
+    if _is_prefix(names):
+        return False
+    unpacked = "info" in names and os.path.exists(os.path.join(path, "info", "index.json"))
+    if not unpacked and "numpy" in names:
+        # uv keeps unpacked wheels in CACHE/archive-v0/ID
+        tag = os.path.join(path, os.pardir, os.pardir, "CACHEDIR.TAG")
+        tagged = os.path.exists(tag) and (read(tag, survey) or b"").startswith(CACHE_TAG)
+        unpacked = tagged and any(name.endswith(".dist-info") for name in names)
+    git = "HEAD" in names and "objects" in names and "refs" in names
+    if unpacked:
+        survey.count("caches")
+        survey.note(path, "an unpacked package in a cache")
+    return unpacked or git
+
+
+def _is_prefix(names) -> bool:
+    return any(marker in names for marker in PREFIX_MARKERS)
+
+
+def _has_marker(path: str) -> bool:
+    return any(os.path.lexists(os.path.join(path, marker)) for marker in PREFIX_MARKERS)
+
+
+def _kind_of(folder: _Folder, survey: Survey) -> str:
+    """The kind of Place that a folder is; empty if it is none."""
+    if _is_prefix(folder.names):
+        return "prefix"
+    if os.path.basename(folder.path) in PACKAGE_FOLDERS:
+        return "packages"
+    if "numpy" in folder.names and is_numpy(os.path.join(folder.path, "numpy"), survey):
+        return "folder"
+    return ""
+
+
+def is_numpy(path: str, survey: Survey) -> bool:
+    """Whether a folder called numpy is one, and no namesake and no folder of its licences."""
+    names = list_names(path, survey)
+    if "__init__.py" in names and "version.py" in names and "core" in names:
+        return True
+    return bool(_extensions(path, survey))
+
+
+def _extensions(numpy: str, survey: Survey):
+    """The paths of numpy's extension: one, unless several Pythons share the folder."""
+    return [
+        os.path.join(numpy, core, name)
+        for core in EXTENSION_FOLDERS
+        for name in list_names(os.path.join(numpy, core), survey)
+        if name.startswith(EXTENSION) and name.endswith((".so", ".pyd"))
+    ]
+
+
+def _below(folder: _Folder, names, kind: str, survey: Survey, excluded):
+    """The paths in a folder to look at next, the first one last."""
+    if os.path.basename(folder.path) in PACKAGE_FOLDERS:
+        return []  # packages; numpy's is audited
+    if "os.py" in folder.names and "site.py" in folder.names:
+        names = [name for name in names if name in PACKAGE_FOLDERS]  # Python's own library
+    if kind:
+        names = [name for name in names if name not in ("conda-meta", "numpy")]
+    paths = [os.path.join(folder.path, name) for name in sorted(names, reverse=True)]
+    return [path for path in paths if _is_wanted(path, excluded, survey)]
+
+
+def _is_wanted(path: str, excluded, survey: Survey) -> bool:
+    name = os.path.basename(path)
+    if any(pattern in (name, path) or fnmatch.fnmatchcase(path, pattern) for pattern in excluded):
+        survey.count("excluded")
+        survey.note(path, "excluded")
+        return False
+    if name in SNAPSHOT_FOLDERS:
+        survey.left_out(path, "snapshots of a file system; give it as a FOLDER, or --exclude it")
+        return False
+    if os.path.islink(path):
+        return _link_to_folder(path, survey)
+    return True
+
+
+def _link_to_folder(path: str, survey: Survey) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == ELOOP:
+            survey.note(path, "a link that leads nowhere")
+        else:
+            survey.unreadable(path, error.strerror)
+    return False
+
+
+def _named_by_files(folder: _Folder, kind: str, survey: Survey):
+    """Other folders that a Python imports from: by .pth files, and the base of a venv."""
+    found = []
+    if kind == "prefix" and "pyvenv.cfg" in folder.names:
+        settings = venv_settings(folder.path, survey)
+        base = os.path.dirname(settings.get("home", "").rstrip("/"))
+        if settings.get("include-system-site-packages") == "true" and base.startswith("/"):
+            found += [path for path in _site_packages(base, survey)]
+    if kind == "packages":
+        for name in sorted(folder.names):
+            if name.endswith(".pth"):
+                found += _paths_in_pth(os.path.join(folder.path, name), survey)
+    return found
+
+
+def _paths_in_pth(path: str, survey: Survey):
+    text = (read(path, survey) or b"").decode("utf-8", "surrogateescape")
+    folders = [
+        os.path.join(os.path.dirname(path), line.strip())
+        for line in text.splitlines()
+        if line.strip() and not line.startswith(("#", "import ", "import\t"))
+    ]
+    return [each for each in folders if os.path.isdir(os.path.join(each, "numpy"))]
+
+
+def venv_settings(prefix: str, survey: Survey):
+    """The settings in a prefix's pyvenv.cfg, keys in lower case."""
+    text = (read(os.path.join(prefix, "pyvenv.cfg"), survey) or b"").decode("utf-8", "replace")
+    pairs = [line.partition("=") for line in text.splitlines()]
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 # --- one prefix
 
+# folder: the folder of packages; prefix: what it belongs to; names: what is in it
+Site = collections.namedtuple("Site", "prefix folder names python")
+# as in the name of a file in conda-meta
+Record = collections.namedtuple("Record", "name version build")
 
-def examine(folder, report):
-    """What there is to say about each numpy of a prefix or of a folder of packages: a list of rows, as --json has them."""
-    if not os.path.isdir(folder):
-        report(folder, "gone meanwhile")
-    inside = re.match(r"(.+?)/lib(64)?/(python|pypy)3[^/]*/(site|dist)-packages$", folder)
-    prefix = inside.group(1) if inside else folder
-    records = {}  # name of a package: name, version, build
-    for name in names(os.path.join(prefix, "conda-meta"), report):
+
+def audit(places, survey: Survey, full: bool = True):
+    """Yield a row, which is a dict as --json prints it, for each numpy in some places.
+
+    full : also tell the activation settings and the channel
+    """
+    seen = set()
+    for place in places:
+        if place.kind == "prefix":
+            survey.count("prefixes")
+        try:
+            yield from audit_place(place, survey, seen, full)
+        except (OSError,) + BROKEN as error:
+            # one bad prefix never costs another its row
+            reason = "the audit failed here: %s: %s" % (type(error).__name__, error)
+            yield unknown_row(place.path, place.path, reason)
+
+
+def audit_place(place: Place, survey: Survey, seen, full: bool = True):
+    """Yield the rows of one place.
+
+    seen : (device, inode) of the folders of packages that have their rows
+    """
+    if not os.path.isdir(place.path):
+        survey.unreadable(place.path, "gone meanwhile")
+        return
+    prefix, folders = find_sites(place, survey)
+    records = conda_records(prefix, survey)
+    rows = 0
+    for folder in folders:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            rows += folder != place.path or "numpy" in os.listdir(folder)
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        match = SITE_PATH.match(folder)
+        python = match.group("python") or "" if match else ""
+        site = Site(prefix, folder, list_names(folder, survey), python)
+        for row in site_rows(site, records, survey, full):
+            rows += 1
+            survey.count("numpys")
+            yield row
+    if "numpy" in records and not rows:
+        survey.count("numpys")
+        row = unknown_row(prefix, prefix, "conda-meta has a record of numpy, which is not there")
+        row.update(version=records["numpy"].version, build=records["numpy"].build)
+        yield row
+
+
+def find_sites(place: Place, survey: Survey):
+    """The prefix that a place belongs to, and the folders there that may hold a numpy."""
+    match = SITE_PATH.match(place.path)
+    if place.kind == "prefix":
+        return place.path, [place.path] + _site_packages(place.path, survey)
+    if match:
+        return match.group("prefix") or "/", [place.path]
+    return place.path, [place.path]
+
+
+def conda_records(prefix: str, survey: Survey):
+    """The packages that conda-meta records: {name: Record}."""
+    records = {}
+    for name in list_names(os.path.join(prefix, "conda-meta"), survey):
         parts = name[: -len(".json")].rsplit("-", 2)
         if name.endswith(".json") and len(parts) == 3:
-            records[parts[0]] = parts
-    sites = [folder] if inside else [folder] + _site_packages(prefix, report)
-    contents = [(site, names(site, report)) for site in sites]
-    inhabited = [(site, here) for site, here in contents if "numpy" in here] or contents[:1] * (
-        "numpy" in records
-    )
-    return [_row(prefix, site, here, records, report) for site, here in inhabited]
+            records[parts[0]] = Record(*parts)
+    return records
 
 
-def _site_packages(prefix, report):
-    # a venv's lib64 may be a link to its lib, as conda's python3.1 is one to python3.11
-    libs = [
-        path
-        for path in (os.path.join(prefix, name) for name in ("lib", "lib64"))
-        if not os.path.islink(path)
-    ]
-    pythons = [
-        os.path.join(lib, name)
-        for lib in libs
-        for name in names(lib, report)
-        if name.startswith(("python3", "pypy3"))
-    ]
-    return [
-        os.path.join(python, "site-packages") for python in pythons if not os.path.islink(python)
-    ]
+def _site_packages(prefix: str, survey: Survey):
+    """The folders of packages of a prefix, each once, by its own path rather than by a link."""
+    found = {}
+    for library in LIBRARY_FOLDERS:
+        base = os.path.join(prefix, library)
+        names = [name for name in list_names(base, survey) if name.startswith(PYTHON_FOLDERS)]
+        for parent in [os.path.join(base, name) for name in names] + [base]:
+            for path in [os.path.join(parent, name) for name in PACKAGE_FOLDERS]:
+                with survey.reading(path):
+                    status = os.stat(path)
+                    if stat.S_ISDIR(status.st_mode):
+                        found.setdefault((status.st_dev, status.st_ino), []).append(path)
+    # conda's python3.1 is a link to python3.11, and a venv's lib64 may be one to its lib
+    return [min(paths, key=_number_of_links) for paths in found.values()]
 
 
-def _row(prefix, site, here, records, report):
-    folder = os.path.join(site, "numpy")
-    source = read(os.path.join(folder, "__init__.py"), report)
-    state, unclear = (
-        (None, "there is no numpy/__init__.py that could be read")
-        if source is None
-        else _gate_of(source)
-    )
-    blas, by = _blas(folder, prefix, records, report)
-    if state is None or state == "ungated" and blas is None:
-        verdict = UNKNOWN
-    else:
-        verdict = FIXED if state != "ungated" else AFFECTED if blas == "mkl" else LATENT
-    version = _version(folder, here, report)
-    recorded = records.get("numpy", ("", "", ""))
-    # a wheel over conda's numpy leaves the record as it was
-    conda = (
-        "numpy" in records
-        and (not version or version == recorded[1])
-        and "scipy_openblas" not in by
-    )
+def _number_of_links(path: str) -> int:
+    """How many of the last three folders of a path are symbolic links."""
+    links = 0
+    for _ in range(3):
+        links += os.path.islink(path)
+        path = os.path.dirname(path)
+    return links
+
+
+def site_rows(site: Site, records, survey: Survey, full: bool):
+    """Yield the rows of one folder of packages."""
+    if "numpy" in site.names and is_numpy_of_site(site, survey):
+        yield numpy_row(site, records, survey, full)
+        return
+    reason = _elsewhere(site, survey)
+    if reason:
+        row = unknown_row(site.prefix, os.path.join(site.folder, "numpy"), reason)
+        row["version"] = _recorded_version(site.names)
+        yield row
+
+
+def is_numpy_of_site(site: Site, survey: Survey) -> bool:
+    """In a folder of packages everything called numpy is one; elsewhere it has to look so."""
+    if SITE_PATH.match(site.folder) or os.path.basename(site.folder) in PACKAGE_FOLDERS:
+        return True
+    return is_numpy(os.path.join(site.folder, "numpy"), survey)
+
+
+def _elsewhere(site: Site, survey: Survey) -> str:
+    """Why a folder without a numpy may import one all the same; empty if it does not."""
+    for name in site.names:
+        low = name.lower()
+        if low.startswith("numpy-") and low.endswith(".egg"):
+            return "%s is an egg, which is not looked into" % name
+        if low in ("_numpy_editable_loader.py", "numpy-editable.pth", "numpy.egg-link"):
+            return "%s: an editable install, whose files are elsewhere" % name
+        if low.startswith(("__editable__.numpy-", "__editable___numpy_")):
+            return "%s: an editable install, whose files are elsewhere" % name
+    for name in site.names:
+        if _is_numpy_record(name):
+            return "%s is there and its numpy is not: an editable install, or half removed" % name
+    return ""
+
+
+def _is_numpy_record(name: str) -> bool:
+    return name.startswith("numpy-") and name.endswith((".dist-info", ".egg-info"))
+
+
+def _recorded_version(names) -> str:
+    """The version by numpy's dist-info, egg-info or egg; empty if there is none."""
+    for name in names:
+        if _is_numpy_record(name) or (name.startswith("numpy-") and name.endswith(".egg")):
+            return name.rsplit(".", 1)[0].split("-")[1]
+    return ""
+
+
+def unknown_row(prefix: str, numpy: str, reason: str):
+    """A row for what could not be looked at."""
     return {
-        "verdict": verdict,
-        "host": platform.node(),
+        "verdict": UNKNOWN,
         "prefix": prefix,
-        "numpy": folder,
-        "version": version or recorded[1],
-        "build": recorded[2] if conda else "",
-        "channel": _channel(
-            os.path.join(prefix, "conda-meta", "-".join(recorded) + ".json"), report
-        )
-        if conda
-        else "",
-        "gate": state,
-        "blas": blas,
-        "blas_by": by,
-        "activation": _activation(prefix, report),
-        "importers": sorted(
-            IMPORTERS.keys() & (records.keys() | {name.split("-")[0] for name in here})
-        ),
-        "reason": "%s; BLAS: %s" % (unclear or SAID[state], by),
+        "numpy": numpy,
+        "owner": owner_of(prefix),
+        "installer": "",
+        "version": "",
+        "build": "",
+        "channel": "",
+        "gate": None,
+        "blas": None,
+        "blas_by": "",
+        "activation": {},
+        "importers": [],
+        "healed": False,
+        "reason": reason,
     }
 
 
-@functools.lru_cache(maxsize=None)
-def _gate_of(source):
-    """(state, ""), or (None, why not): once for each text, of which a thousand prefixes have a few."""
+def owner_of(path: str) -> str:
+    """The name of a path's owner, or the number if it has no name; empty if it is gone."""
     try:
-        return gate(source), ""
-    except UNREADABLE as error:
-        return None, "numpy/__init__.py is nothing that Python %s can parse: %s" % (
-            platform.python_version(),
-            error,
-        )
+        return _user_name(os.stat(path).st_uid)
+    except OSError:
+        return ""
 
 
-def _version(folder, here, report):
-    """By numpy itself, else by its dist-info, else ""."""
-    said = re.search(
-        rb"^version = [\"']([^\"']+)", read(os.path.join(folder, "version.py"), report) or b"", re.M
-    )
-    named = [
-        name.split("-")[1][: -len(".dist")]
-        for name in here
-        if name.startswith("numpy-") and name.endswith(".dist-info")
-    ]
-    return said.group(1).decode("utf-8", "replace") if said else "".join(named[:1])
+@functools.lru_cache(maxsize=None)
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
-def _channel(record, report):
-    data = read(record, report) or b""
-    # parsing all of the JSON would take longer than everything else
-    said = re.search(rb'"channel"\s*:\s*"([^"]*)"', data)
-    if not said or not data.rstrip().endswith(b"}"):
-        report(record, "no whole JSON object with a channel")
-    url = said.group(1).decode("utf-8", "replace") if said else ""
-    # without the subdir; without names and tokens, which are nobody's business
-    return re.sub(
-        "/((noarch|(linux|osx|win)-[^/]*)/*)?$",
-        "",
-        re.sub("/t/[^/]*", "", re.sub("//[^/]*@", "//", url)),
-    )
+def numpy_row(site: Site, records, survey: Survey, full: bool):
+    """The row of a numpy that is there."""
+    numpy = os.path.join(site.folder, "numpy")
+    extensions = _extensions(numpy, survey)
+    version = _version(numpy, site.names, survey)
+    blas, by = _blas(extensions, site.prefix, records, survey)
+    state, unclear = _gate_of_numpy(numpy, version, site.python, survey)
+    if state is not None:
+        unclear = _foreign(extensions, state)
+    row = unknown_row(site.prefix, numpy, "%s; BLAS: %s" % (unclear or GATE_TEXT[state], by))
+    record = _conda_record(site, records, version, by)
+    row.update(gate=state, blas=blas, blas_by=by, version=version or (record or [""] * 2)[1])
+    if not unclear:
+        row["verdict"] = _verdict(state, blas)
+    installed = set(records) | {name.split("-")[0] for name in site.names}
+    row["importers"] = sorted(IMPORTERS.keys() & installed)
+    if record:
+        row["build"] = record.build
+        row["channel"] = _channel(site.prefix, record, survey)
+    row["installer"] = installer_of(site, row, survey)
+    if state == "gated" and is_healed(site, survey):
+        row["healed"] = True
+        row["reason"] += "; healed in place by heal_numpy.py"
+    if full:
+        row["activation"] = _activation(site.prefix, survey)
+    return row
 
 
-def _blas(folder, prefix, records, report):
+def is_healed(site: Site, survey: Survey) -> bool:
+    """Whether heal_numpy.py noted that it mended this numpy."""
+    for name in site.names:
+        if _is_numpy_record(name):
+            if os.path.exists(os.path.join(site.folder, name, HEAL_NOTE + ".txt")):
+                return True
+    history = read(os.path.join(site.prefix, "conda-meta", "history"), survey, MAX_BYTES) or b""
+    return b" %s " % HEAL_NOTE.encode() in history
+
+
+def _verdict(state: str, blas) -> str:
+    if state != "ungated":
+        return FIXED
+    if blas is None:
+        return UNKNOWN
+    if blas == "mkl":
+        return AFFECTED
+    return LATENT
+
+
+def _conda_record(site: Site, records, version: str, blas_by: str):
+    """The record of conda's numpy, if that is the one which is there; else None."""
+    record = records.get("numpy")
+    if record is None or os.path.basename(site.folder) == "dist-packages":
+        return None
+    # a wheel over conda's numpy leaves the record as it was
+    if (version and version != record.version) or "scipy_openblas" in blas_by:
+        return None
+    return record
+
+
+def _foreign(extensions, state: str) -> str:
+    """Why a numpy for another system cannot be judged; empty if it is for Linux."""
+    if any(path.endswith(".pyd") for path in extensions) and state == "ungated":
+        return "a numpy for Windows: only Linux's libraries are read"
+    if any(path.endswith("darwin.so") for path in extensions) and state != "absent":
+        return "a numpy for macOS: only Linux's libraries are read"
+    return ""
+
+
+def _gate_of_numpy(numpy: str, version: str, python: str, survey: Survey):
+    """(state, "") of a numpy, or (None, why it is not known)."""
+    path = os.path.join(numpy, "__init__.py")
+    source = read(path, survey, MAX_SOURCE)
+    if source is None:
+        return None, _no_source(path)
+    state, reason = _gate_of_source(source, re.match(RELEASES_WITH_CHECK, version) is not None)
+    if state == "absent" and not version:
+        return None, "the version is not known, and numpy/__init__.py has no check"
+    if state in ("gated", "absent"):
+        return _gate_of_bytecode(path, source, python, survey) or (state, "")
+    return state, reason
+
+
+def _no_source(path: str) -> str:
+    if os.path.exists(path + "c"):
+        return "numpy/__init__.pyc without its source: a frozen program"
+    if os.path.lexists(path):
+        return "numpy/__init__.py is larger than %d bytes or cannot be read" % MAX_SOURCE
+    return "there is no numpy/__init__.py: a frozen program, or half removed"
+
+
+@functools.lru_cache(maxsize=None)
+def _gate_of_source(source: bytes, has_check: bool):
+    """(state, ""), or (None, why it is not known): once for each text, since prefixes share a few.
+
+    has_check : whether the release is known to define the check
+    """
+    try:
+        state, line, defines_check = run_limited(decide_gate, source)
+    except BROKEN as error:
+        what = "numpy/__init__.py is nothing that Python %s can parse: %s"
+        return None, what % (platform.python_version(), error)
+    if state == "undecided":
+        text = source.splitlines()[line - 1].strip().decode("utf-8", "replace")
+        what = "whether the import multiplies matrices depends on line %d of numpy/__init__.py: %s"
+        return None, what % (line, text[:100])
+    if state == "absent" and has_check:
+        after = source[source.rfind(b"def " + CHECK.encode()) :]
+        if not defines_check:
+            return None, "this release has the check, and numpy/__init__.py does not define it"
+        if not any(name in after for name in AFTER_THE_CHECK):
+            return None, "numpy/__init__.py ends before the check is called"
+    return state, ""
+
+
+def _gate_of_bytecode(path: str, source: bytes, python: str, survey: Survey):
+    """(state or None, reason) if Python runs bytecode that is not its source's; else None."""
+    folder = os.path.join(os.path.dirname(path), "__pycache__")
+    tag = python.replace("python", "cpython-").replace(".", "")
+    for name in list_names(folder, survey):
+        match = re.match(r"__init__\.([^.]+)(?:\.opt-([12]))?\.pyc$", name)
+        if not match or (tag.startswith("cpython-3") and tag[9:] and match.group(1) != tag):
+            continue
+        data = read(os.path.join(folder, name), survey, MAX_BYTECODE)
+        if data is None:
+            return None, "__pycache__/%s cannot be read" % name
+        found = _judge_bytecode(data, source, int(match.group(2) or 0))
+        if found and _is_run(data, path, source):
+            return found[0], "__pycache__/%s, which Python runs, %s" % (name, found[1])
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _judge_bytecode(data: bytes, source: bytes, optimisation: int):
+    return bytecode_gate(data, source, optimisation)
+
+
+def _is_run(data: bytes, path: str, source: bytes) -> bool:
+    """Whether Python runs bytecode in the place of a source; True where this is not known."""
+    flags, date, size = struct.unpack_from("<III", data, 4)
+    if flags & 1 and flags & 2:
+        return _has_hash(data, source)
+    if flags & 1:
+        return True
+    status = os.stat(path)
+    return (date, size) == (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+
+
+def _has_hash(data: bytes, source: bytes) -> bool:
+    """Whether checked bytecode has its source's hash; older Pythons than 3.11 cannot tell."""
+    if sys.version_info < (3, 11):
+        return True
+    import _imp
+
+    return _imp.source_hash(int.from_bytes(data[:4], "little"), source) == data[8:16]
+
+
+def _version(numpy: str, names, survey: Survey) -> str:
+    """By numpy itself, else by its record of pip's, else empty."""
+    text = read(os.path.join(numpy, "version.py"), survey) or b""
+    match = re.search(rb"^(?:version|short_version) = [\"']([^\"']+)", text, re.M)
+    if match:
+        return match.group(1).decode("utf-8", "replace")
+    return _recorded_version(names)
+
+
+def _channel(prefix: str, record: Record, survey: Survey) -> str:
+    path = os.path.join(prefix, "conda-meta", "-".join(record) + ".json")
+    data = read(path, survey, MAX_BYTES) or b""
+    # to parse all of the JSON would take longer than everything else
+    match = re.search(rb'"channel"\s*:\s*"([^"]*)"', data)
+    if not match or not data.rstrip().endswith(b"}"):
+        survey.broken(path, "no whole JSON object with a channel")
+    if not match:
+        return ""
+    # without the subdir, and without names and tokens, which are secret
+    url = re.sub("//[^/]*@", "//", match.group(1).decode("utf-8", "replace"))
+    return re.sub("/((noarch|(linux|osx|win)-[^/]*)/*)?$", "", re.sub("/t/[^/]*", "", url))
+
+
+def _blas(extensions, prefix: str, records, survey: Survey):
     """The BLAS and what says so; None and the reason where it is not known."""
-    needed = _needed(folder, report)
+    needed = _needed_by(extensions, survey)
     for soname in needed or ():
-        for name in BLAS:
+        for name in BLAS_NAMES:
             if name in soname:
                 return name, soname
     # conda-forge's numpy calls an interface, and libblas says what is behind it
@@ -502,135 +1708,461 @@ def _blas(folder, prefix, records, report):
     if needed is not None and not interfaces:
         return "none", "its extension needs none"
     for record in (records[name] for name in ("libblas", "blas") if name in records):
-        if record[2].split("_")[-1] in BLAS:
-            return record[2].split("_")[-1], "-".join(record)
-    for target in (
-        os.path.basename(os.path.realpath(os.path.join(prefix, "lib", soname)))
-        for soname in interfaces
-    ):
-        for name in BLAS:
+        if record.build.split("_")[-1] in BLAS_NAMES:
+            return record.build.split("_")[-1], "-".join(record)
+    for soname in interfaces:
+        target = os.path.basename(os.path.realpath(os.path.join(prefix, "lib", soname)))
+        for name in BLAS_NAMES:
             if name in target:
                 return name, target
-    return None, "%s, and no record of libblas" % (
-        ", ".join(interfaces) or "no extension that could be read"
-    )
+    what = ", ".join(interfaces) or "no extension that could be read"
+    return None, "%s, and no record of libblas" % what
 
 
-def _needed(folder, report):
+def _needed_by(extensions, survey: Survey):
     """What numpy's extension needs; None where there is none to read."""
-    found = [
-        os.path.join(folder, core, name)
-        for core in CORES
-        for name in names(os.path.join(folder, core), report)
-        if name.startswith("_multiarray_umath.") and name.endswith(".so")
-    ]
-    for path in found[:1]:
-        with reporting(path, report):
-            return elf_needed(path)
+    for path in extensions[:1]:
+        if not path.endswith((".pyd", "darwin.so")):
+            with survey.reading(path):
+                return elf_needed(path)
     return None
 
 
-def _activation(prefix, report):
-    """What activating the environment sets of the variables that keep MKL from hanging: {name: value}."""
+# --- what activation sets
+
+_VALUE = r"\$\{\w+:?[-=](\w*)\}|([\w$]+)"
+_SETTING = re.compile(
+    r"""(?:^|[\s;&({"])                                  # sh, csh, fish, xonsh, PowerShell
+    (?:setenv\s+|set\s+(?:-\S+\s+)*|\$(?:[Ee]nv:)?)?
+    (%s)(?:\s+=\s+|=|[ \t]+)["']?(?:%s)"""
+    % ("|".join(SETTINGS), _VALUE),
+    re.M | re.X,
+)
+_DEFAULT = re.compile(r"\$\{(%s):?=(\w+)\}" % "|".join(SETTINGS))
+_UNSET = re.compile(r"\b(?:unset|unsetenv|set\s+-\w*e\w*)\b[^\n;]*?\b(%s)\b" % "|".join(SETTINGS))
+
+
+def _activation(prefix: str, survey: Survey):
+    """What activating a prefix sets of the variables that keep MKL from hanging: {name: value}."""
+    found = {}
     scripts = os.path.join(prefix, "etc", "conda", "activate.d")
-    texts = [read(os.path.join(scripts, name), report) or b"" for name in names(scripts, report)]
-    found = {
-        name: value
-        for text in texts
-        for name, value in SETTING.findall(text.decode("utf-8", "replace"))
-    }
-    state = os.path.join(prefix, "conda-meta", "state")
-    with reporting(state, report):
-        variables = json.loads((read(state, report) or b"{}").decode("utf-8")).get("env_vars", {})
-        found.update((name, str(variables[name])) for name in SETTINGS if name in variables)
-    return found
+    for name in list_names(scripts, survey):
+        found.update(script_settings(read(os.path.join(scripts, name), survey) or b""))
+    packages = os.path.join(prefix, "etc", "conda", "env_vars.d")
+    files = [os.path.join(packages, name) for name in list_names(packages, survey)]
+    for path in files:
+        found.update(_json_settings(path, None, survey))
+    found.update(_json_settings(os.path.join(prefix, "conda-meta", "state"), "env_vars", survey))
+    # conda writes this for a variable that it shall take away
+    return {name: value for name, value in found.items() if value != "***unset***"}
 
 
-# --- what to do, and how it is said
+def script_settings(script: bytes):
+    """What an activation script sets of SETTINGS: {name: value}."""
+    found = {}
+    for line in script.decode("utf-8", "replace").splitlines():
+        line = re.sub(r"(^|\s)#.*", "", line)
+        for name in _UNSET.findall(line):
+            found.pop(name, None)
+        for name, default, value in _SETTING.findall(_UNSET.sub("", line)):
+            found[name] = default or value
+        found.update(_DEFAULT.findall(line))
+    return {name: value for name, value in found.items() if value}
 
 
-def remedy(row, channel):
-    """The command that gets a numpy without the hang; channel is the one with the patched builds."""
-    patched = re.fullmatch(PATCHED, row["version"]) and row["blas"] in ("mkl", "openblas")
-    spec = shlex.quote(
-        "numpy=%s=%s*_1*" % (row["version"], row["blas"]) if patched else "numpy>=2.4.5"
+def _json_settings(path: str, key, survey: Survey):
+    """What a JSON file sets of SETTINGS; key is where in it, None for the top."""
+    with survey.reading(path):
+        data = json.loads((read(path, survey, MAX_BYTES) or b"{}").decode("utf-8"))
+        variables = data.get(key, {}) if key else data
+        return {name: str(variables[name]) for name in SETTINGS if name in variables}
+    return {}
+
+
+# --- what made an environment, and the command of that tool that mends it
+
+_IMAGE_LAYER = re.compile(r"/(overlay2?|overlayfs|snapshots)/[^/]+/(diff|fs)(/|$)")
+_NEWER = "numpy>=2.4.5"
+# files by which these tools mark their environments
+INSTALLER_FILES = (
+    ("pipx_metadata.json", "pipx"),
+    ("uv-receipt.toml", "uv tool"),
+    ("conda-meta/pixi", "pixi pypi"),
+)
+
+
+def installer_of(site: Site, row, survey: Survey) -> str:
+    """What installed a numpy: a key of REMEDIES."""
+    prefix = site.prefix
+    if _IMAGE_LAYER.search(site.folder):
+        return "image"
+    if row["build"]:
+        return _conda_installer(prefix, row["channel"])
+    recorded = _recorded_installer(site, survey)
+    if recorded in ("rpm", "debian", "dpkg") or site.folder.endswith("lib/python3/dist-packages"):
+        return "system"
+    for name, installer in INSTALLER_FILES:
+        if os.path.exists(os.path.join(prefix, name)):
+            return installer
+    if recorded == "poetry" or "/pypoetry/virtualenvs/" in prefix:
+        return "poetry"
+    if recorded == "uv" or "uv" in venv_settings(prefix, survey):
+        return "uv"
+    return _pip_installer(site)
+
+
+def _pip_installer(site: Site) -> str:
+    if site.prefix.endswith("/.local"):
+        return "pip user"
+    if not python_of(site):
+        return "folder"
+    if "pip" in site.names:
+        return "pip"
+    return "no pip"
+
+
+def _conda_installer(prefix: str, channel: str) -> str:
+    home = os.path.dirname(os.path.dirname(prefix))
+    if os.path.exists(os.path.join(home, "manifests", "pixi-global.toml")):
+        return "pixi global"
+    if os.path.exists(os.path.join(prefix, "conda-meta", "pixi")) or "/.pixi/envs/" in prefix:
+        return "pixi"
+    if os.path.exists(os.path.join(prefix, "bin", "conda-unpack")):
+        return "conda-pack"
+    if re.search(r"(^|/)(pkgs/\w+|defaults)$", channel):
+        return "anaconda"
+    return "conda"
+
+
+def _recorded_installer(site: Site, survey: Survey) -> str:
+    """The first word in the INSTALLER of numpy's dist-info, in lower case; empty if none."""
+    for name in site.names:
+        if _is_numpy_record(name):
+            data = read(os.path.join(site.folder, name, "INSTALLER"), survey) or b""
+            return (data.decode("utf-8", "replace").lower().split() or [""])[0]
+    return ""
+
+
+def python_of(site: Site) -> str:
+    """The path of the Python that imports from a folder of packages; empty if it is not known."""
+    folder, names = os.path.join(site.prefix, "bin"), [site.python]
+    if _has_marker(site.prefix):
+        names += ["python3", "python"]
+    for name in names:
+        path = os.path.join(folder, name)
+        if name and os.path.lexists(path):
+            return path
+    return ""
+
+
+def quote(text: str) -> str:
+    """A word for a shell, in printable ASCII whatever bytes the text has."""
+    if re.fullmatch("[ -~]*", text):
+        return shlex.quote(text)
+    special = {ord("'"): "\\'", ord("\\"): "\\\\"}
+    return "$'%s'" % "".join(
+        special.get(byte) or (chr(byte) if 32 <= byte < 127 else "\\%03o" % byte)
+        for byte in os.fsencode(text)
     )
-    channel, theirs = shlex.quote(channel), shlex.quote(row["channel"] or "conda-forge")
-    if not row["build"]:
-        python = os.path.join(row["prefix"], "bin", "python3")
-        return (
-            "%s -m pip install 'numpy>=2.4.5'" % shlex.quote(python)
-            if os.path.exists(python)
-            else "put numpy 2.4.5 or later there"
-        )
-    workspace, pixi, _ = row["prefix"].partition("/.pixi/envs/")
-    if pixi:
-        return "cd %s && pixi workspace channel add --prepend %s && pixi add %s" % (
-            shlex.quote(workspace),
-            channel,
-            spec,
-        )
-    return "conda install -p %s -c %s -c %s %s" % (
-        shlex.quote(row["prefix"]),
-        channel,
-        theirs,
-        spec,
+
+
+# wanted: what conda is asked for; channels: conda's options; python: path of the environment's
+Repair = collections.namedtuple("Repair", "wanted channels python site")
+
+
+def _conda(repair: Repair) -> str:
+    return "conda install -p %s %s %s" % (quote(repair.site.prefix), repair.channels, repair.wanted)
+
+
+def _conda_pack(repair: Repair) -> str:
+    return "conda install -p SOURCE %s %s && conda pack -p SOURCE" % (
+        repair.channels,
+        repair.wanted,
     )
 
 
-def shown(value):
-    """Text for any terminal: a name may hold what is no text, or what steers it."""
+def _pixi(repair: Repair) -> str:
+    workspace = _pixi_workspace(repair.site.prefix)
+    channel = re.match(r"-c (\S+) -c ", repair.channels)
+    add = ""
+    if channel:
+        add = "pixi workspace channel add --prepend %s && " % channel.group(1)
+    return "cd %s && %spixi add %s" % (quote(workspace), add, repair.wanted)
+
+
+def _pixi_pypi(repair: Repair) -> str:
+    workspace = _pixi_workspace(repair.site.prefix)
+    return "cd %s && pixi add --pypi '%s'" % (quote(workspace), _NEWER)
+
+
+def _pixi_workspace(prefix: str) -> str:
+    """The folder of the manifest that pixi wrote down in an environment."""
+    data = read(os.path.join(prefix, "conda-meta", "pixi"), Survey()) or b""
+    try:
+        manifest = json.loads(data.decode("utf-8"))["manifest_path"]
+        return os.path.dirname(manifest) or "WORKSPACE"
+    except BROKEN:
+        workspace, inside, _ = prefix.partition("/.pixi/envs/")
+        return workspace if inside else "WORKSPACE"
+
+
+def _pixi_global(repair: Repair) -> str:
+    name = os.path.basename(repair.site.prefix)
+    return "pixi global add -e %s '%s'" % (quote(name), _NEWER)
+
+
+def _pip(repair: Repair) -> str:
+    options = ""
+    library = os.path.dirname(repair.site.folder)
+    if os.path.exists(os.path.join(library, "EXTERNALLY-MANAGED")):
+        options = "--break-system-packages "
+    return "%s -m pip install %s'%s'" % (quote(repair.python), options, _NEWER)
+
+
+def _pip_user(repair: Repair) -> str:
+    return "%s -m pip install --user '%s'" % (repair.site.python or "python3", _NEWER)
+
+
+def _pip_from_outside(repair: Repair) -> str:
+    return "python3 -m pip --python %s install '%s'" % (quote(repair.python), _NEWER)
+
+
+def _pip_target(repair: Repair) -> str:
+    python = repair.site.python or "python3"
+    for path in _extensions(os.path.join(repair.site.folder, "numpy"), Survey()):
+        tag = re.search(r"\.cpython-3(\d+)", path)
+        if tag:
+            python = "python3." + tag.group(1)
+    target = quote(repair.site.folder)
+    return "%s -m pip install --upgrade --target %s '%s'" % (python, target, _NEWER)
+
+
+def _uv(repair: Repair) -> str:
+    project = os.path.dirname(repair.site.prefix)
+    if os.path.exists(os.path.join(project, "uv.lock")):
+        return "uv add --project %s '%s'" % (quote(project), _NEWER)
+    python = repair.python or repair.site.prefix
+    return "uv pip install --python %s '%s'" % (quote(python), _NEWER)
+
+
+def _uv_tool(repair: Repair) -> str:
+    name = os.path.basename(repair.site.prefix)
+    return "uv tool install --with '%s' %s" % (_NEWER, quote(name))
+
+
+def _pipx(repair: Repair) -> str:
+    return "pipx runpip %s install '%s'" % (quote(os.path.basename(repair.site.prefix)), _NEWER)
+
+
+def _poetry(repair: Repair) -> str:
+    project = os.path.dirname(repair.site.prefix)
+    if not os.path.exists(os.path.join(project, "pyproject.toml")):
+        return "cd PROJECT && poetry add '%s'" % _NEWER
+    return "cd %s && poetry add '%s'" % (quote(project), _NEWER)
+
+
+def _system(repair: Repair) -> str:
+    path = quote(os.path.join(repair.site.folder, "numpy", "__init__.py"))
+    if repair.site.folder.endswith("dist-packages"):
+        return "dpkg -S %s" % path
+    return "rpm -qf %s" % path
+
+
+def _image(repair: Repair) -> str:
+    return "build the image again with '%s'" % _NEWER
+
+
+# installer: the function that makes its command, and what has to be said beside it
+REMEDIES = {
+    "conda": (_conda, ""),
+    "anaconda": (
+        _conda,
+        "our builds need conda-forge's libblas, which Anaconda's channel has not. So the command "
+        "adds conda-forge, and Anaconda's numpy-base, mkl_fft and mkl_random are removed",
+    ),
+    "conda-pack": (_conda_pack, "SOURCE is the environment that this one was packed from"),
+    "pixi": (_pixi, ""),
+    "pixi pypi": (_pixi_pypi, ""),
+    "pixi global": (_pixi_global, ""),
+    "pip": (_pip, ""),
+    "pip user": (_pip_user, ""),
+    "no pip": (_pip_from_outside, "the environment has no pip; any pip from 22.3 on can do it"),
+    "folder": (_pip_target, ""),
+    "uv": (_uv, ""),
+    "uv tool": (_uv_tool, ""),
+    "pipx": (_pipx, ""),
+    "poetry": (_poetry, "PROJECT, if it is named, is the folder with the project's pyproject.toml"),
+    "system": (
+        _system,
+        "the system's package manager owns this numpy: the command names the package, and the "
+        "system's provider has to update it; pip would overwrite its files",
+    ),
+    "image": (_image, "a layer of a container image: a change here is lost or breaks the image"),
+}
+
+
+def remedies(row, channel: str):
+    """The commands that mend a numpy, the quickest one first; and a note, which may be empty.
+
+    channel : the one with the patched builds
+    """
+    match = SITE_PATH.match(os.path.dirname(row["numpy"]))
+    python = (match.group("python") or "") if match else ""
+    folder = os.path.dirname(row["numpy"])
+    site = Site(row["prefix"], folder, (), python)
+    theirs = row["channel"] or "conda-forge"
+    channels = "-c %s" % quote(theirs)
+    wanted = quote(_NEWER)
+    if _has_patched_build(row, python):
+        if row["installer"] == "anaconda":
+            theirs = "conda-forge"
+        channels = "-c %s -c %s" % (quote(channel), quote(theirs))
+        wanted = quote("numpy=%s=%s*_1*" % (row["version"], row["blas"]))
+    make, note = REMEDIES[row["installer"]]
+    commands = [make(Repair(wanted, channels, python_of(site), site))]
+    if re.fullmatch(PATCHED, row["version"]) and row["installer"] not in ("system", "image"):
+        commands.insert(0, "python3 heal_numpy.py --apply %s" % quote(row["prefix"]))
+    return commands, note
+
+
+def _has_patched_build(row, python: str) -> bool:
+    if python.endswith("t") or not re.fullmatch(PATCHED, row["version"]):
+        return False
+    return row["blas"] in ("mkl", "openblas")
+
+
+# --- what is printed
+
+
+def shown(value) -> str:
+    """Text for any terminal: a name may hold what is no text, or what steers a terminal."""
     return re.sub(
         "[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value)
     )
 
 
-def table(rows, verbose):
-    """The lines for a person: the worst first."""
-    lines = [("VERDICT", "NUMPY", "CHANNEL", "BLAS", "ACTIVATION SETS", "IMPORTERS", "PREFIX")]
+HEADER = ("VERDICT", "NUMPY", "CHANNEL", "BLAS", "ACTIVATION SETS", "IMPORTERS", "PREFIX")
+
+
+def table_lines(rows):
+    """The rows as a table, the worst first."""
+    lines = [HEADER]
     for row in sorted(rows, key=lambda row: (VERDICTS.index(row["verdict"]), row["numpy"])):
         activation = " ".join("%s=%s" % item for item in sorted(row["activation"].items()))
-        about = (
+        cells = [
+            row["verdict"],
             row["version"] + " " + row["build"],
             row["channel"].split("/")[-1],
             row["blas"],
             activation,
             " ".join(row["importers"]),
-        )
-        lines.append(
-            (row["verdict"],)
-            + tuple(shown(cell or "").strip() or "-" for cell in about)
-            + (shown(row["prefix"]),)
-        )
+            row["prefix"],
+        ]
+        lines.append([shown(cell or "").strip() or "-" for cell in cells])
     widths = [max(map(len, column)) for column in zip(*lines)]
-    yield from (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-    )
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+
+
+def reason_lines(rows, verbose: bool):
+    """Why each numpy is UNKNOWN, or all reasons; and what is known of the importers."""
     for row in rows:
         if row["verdict"] == UNKNOWN or verbose:
             yield shown("%s: %s" % (row["numpy"], row["reason"]))
     for name in sorted({name for row in rows for name in row["importers"]}):
         yield "%s imports numpy from a static constructor: %s" % (name, IMPORTERS[name])
-    yield ", ".join(
-        "%d %s" % (sum(row["verdict"] == verdict for row in rows), verdict) for verdict in VERDICTS
-    )
+
+
+def remedy_lines(rows):
+    """What to do about the affected ones."""
     affected = [row for row in rows if row["verdict"] == AFFECTED]
-    if affected:
-        yield "\nTo fix it (YOUR_CHANNEL has the patched builds; --channel names it):"
-        yield from sorted("  " + shown(row["fix"]) for row in affected)
-        yield WORKAROUNDS
+    if not affected:
+        return
+    yield "\nTo fix it, one line of each (YOUR_CHANNEL has the patched builds; --channel names it;"
+    yield "heal_numpy.py mends an environment in place and lies beside this file):"
+    for row in sorted(affected, key=lambda row: row["prefix"]):
+        for command in row["remedies"]:
+            yield "  " + shown(command)
+    for note in sorted({row["remedy_note"] for row in affected if row["remedy_note"]}):
+        yield "Note: " + note
+    yield WORKAROUNDS
 
 
-def main(argv=None):
-    """The exit code."""
+def summary_line(end) -> str:
+    """The last line of each run."""
+    return (
+        "Looked at: {folders} folders, {prefixes} prefixes, {numpys} numpys. "
+        "Left out: {left_out}. Unreadable: {unreadable}. "
+        "Holding no environment: {caches} cached packages, {excluded} excluded.".format(**end)
+    )
+
+
+def exit_code(counts, verdicts) -> int:
+    """1 if something is AFFECTED, 2 if the audit is not complete, else 0."""
+    if verdicts[AFFECTED]:
+        return 1
+    if verdicts[UNKNOWN] or counts["left_out"] or counts["unreadable"]:
+        return 2
+    return 0
+
+
+class Printer:
+    """Prints what a run finds: each thing at once as JSON, or all of it as a table at the end."""
+
+    def __init__(self, as_json: bool, verbose: bool):
+        self.as_json, self.verbose, self.rows = as_json, verbose, []
+        self.verdicts = {verdict: 0 for verdict in VERDICTS}
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.common = {"schema": JSON_SCHEMA, "date": date, "host": platform.node()}
+
+    def print_json(self, kind: str, fields) -> None:
+        line = dict(self.common, type=kind)
+        line.update(fields)
+        print(json.dumps(line), flush=True)
+
+    def say(self, kind: str, path: str, text: str) -> None:
+        if kind == "note" and not self.verbose:
+            return
+        if self.as_json and kind != "note":
+            self.print_json("trouble", {"kind": kind, "path": path, "trouble": text})
+        if self.verbose or not self.as_json:
+            sys.stderr.write(shown("audit_numpy: %s: %s: %s" % (kind, path, text)) + "\n")
+
+    def add(self, row) -> None:
+        self.verdicts[row["verdict"]] += 1
+        if self.as_json:
+            self.print_json("numpy", row)
+        else:
+            self.rows.append(row)
+
+    def finish(self, end) -> None:
+        if self.as_json:
+            self.print_json("end", end)
+            return
+        for lines in (table_lines(self.rows), reason_lines(self.rows, self.verbose)):
+            print("\n".join(lines))
+        print(", ".join("%d %s" % (self.verdicts[each], each) for each in VERDICTS))
+        print("\n".join(remedy_lines(self.rows)))
+        print(summary_line(end))
+
+
+def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "roots", nargs="+", metavar="FOLDER", help="a prefix, or where to look for some"
+        "folders", nargs="+", metavar="FOLDER", help="a prefix, or a folder to look for some in"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--quick", action="store_true", help="look only at the known layout; see below"
     )
     parser.add_argument(
-        "--json", action="store_true", help="one line of JSON for each numpy and for each trouble"
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a name or a path that you know to hold no environment; may be repeated",
     )
     parser.add_argument(
         "--channel", default="YOUR_CHANNEL", metavar="URL", help="the one with the patched builds"
@@ -639,44 +2171,34 @@ def main(argv=None):
         "-v",
         "--verbose",
         action="store_true",
-        help="also the reasons, and where there was no numpy or no look",
+        help="also print each reason, and which folders were not looked at",
     )
-    args = parser.parse_args(argv)
+    return parser, parser.parse_args(argv)
 
-    def note(path, what, wanted=args.verbose):
-        if wanted:
-            sys.stderr.write(shown("audit_numpy: %s: %s" % (path, what)) + "\n")
 
-    def report(path, what):
-        if args.json:
-            print(json.dumps({"host": platform.node(), "trouble": str(what), "path": path}))
-        note(path, what, not args.json)
-
-    found = {
-        pattern: [pattern]
-        if os.path.isdir(pattern)
-        else sorted(filter(os.path.isdir, glob.glob(pattern)))
-        for pattern in args.roots
-    }
-    for pattern in args.roots:
-        if not found[pattern]:
-            report(pattern, "no such folder")
-    if not any(found.values()):
+def main(argv=None) -> int:
+    """The exit code."""
+    parser, args = parse_arguments(argv)
+    printer = Printer(args.json, args.verbose)
+    survey = Survey(printer.say)
+    roots = []
+    for pattern in args.folders:
+        found = expand(pattern, survey)
+        if not found:
+            survey.broken(pattern, "no such folder")
+        roots += found
+    find = find_places_quickly if args.quick else find_places
+    for row in audit(find(roots, survey, args.exclude), survey, not args.quick):
+        row["remedies"], row["remedy_note"] = [], ""
+        if row["verdict"] in (AFFECTED, LATENT):
+            row["remedies"], row["remedy_note"] = remedies(row, args.channel)
+        printer.add(row)
+    end = dict(survey.counts, roots=roots, verdicts=printer.verdicts, quick=args.quick)
+    end["exit"] = exit_code(survey.counts, printer.verdicts) if roots else 2
+    if not roots and not args.json:
         parser.error("none of the folders is there")
-    rows, seen = [], set()
-    roots = [os.path.abspath(root) for pattern in args.roots for root in found[pattern]]
-    for folder in (folder for root in roots for folder in find(root, seen, report, note)):
-        here = examine(folder, report)
-        for row in here:
-            row["fix"] = remedy(row, args.channel) if row["verdict"] in (AFFECTED, LATENT) else ""
-            if args.json:
-                print(json.dumps(row), flush=True)
-        if not here:
-            note(folder, "no numpy")
-        rows += here
-    if not args.json:
-        print("\n".join(table(rows, args.verbose)))
-    return int(any(row["verdict"] == AFFECTED for row in rows))
+    printer.finish(end)
+    return end["exit"]
 
 
 if __name__ == "__main__":

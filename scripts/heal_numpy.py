@@ -322,7 +322,7 @@ def read_file(path: str) -> File:
                 "%s is a symbolic link: what it leads to may belong to others" % path,
                 "heal the folder that it leads to, or use --startup-file",
             )
-        with audit_numpy.opened(path) as stream:
+        with audit_numpy.open_regular(path) as stream:
             return File(path, stream.read(), os.fstat(stream.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return File(path, None, None)
@@ -857,7 +857,7 @@ def _unknown_text(source: bytes) -> str:
     """Why a text is left alone. Raises Refusal when its import multiplies matrices."""
     state = _gate_of(source)
     if state in ("gated", "absent"):
-        return "no need: %s" % audit_numpy.SAID[state]
+        return "no need: %s" % audit_numpy.GATE_TEXT[state]
     raise Refusal(
         "numpy/__init__.py is no text of numpy 2.3.5 or 2.4.0 to 2.4.4 as released: it was edited "
         "(sha256 %s)" % sha256(source),
@@ -869,7 +869,7 @@ def _unknown_text(source: bytes) -> str:
 def _gate_of(source: bytes) -> str:
     try:
         return audit_numpy.gate(source)
-    except audit_numpy.UNREADABLE:
+    except audit_numpy.BROKEN:
         return "unknown"
 
 
@@ -888,7 +888,7 @@ def make_startup_plan(numpy: Numpy, undo: bool) -> Plan:
         files = [file for file in [pth, module] + found if file.data is not None]
         return Plan([Change(file, None) for file in files], [], "there is no start-up file")
     source = b""
-    with audit_numpy.opened(numpy.source) as stream:
+    with audit_numpy.open_regular(numpy.source) as stream:
         source = stream.read()
     texts = known_texts(source)
     if texts is None:
@@ -1372,7 +1372,7 @@ def _remove_empty_cache(numpy: Numpy, options: Options) -> None:
 def version_of(numpy: Numpy) -> str:
     """By numpy itself, or ""."""
     try:
-        with audit_numpy.opened(os.path.join(numpy.folder, "version.py")) as stream:
+        with audit_numpy.open_regular(os.path.join(numpy.folder, "version.py")) as stream:
             said = re.search(rb"^version = [\"']([^\"']+)", stream.read(1 << 16), re.M)
     except OSError:
         return ""
@@ -1382,30 +1382,26 @@ def version_of(numpy: Numpy) -> str:
 # --- all of them
 
 
-def find_numpys(roots: List[str], report: Callable, note: Callable) -> Iterator[Numpy]:
+def find_numpys(roots: List[str], report: Callable) -> Iterator[Numpy]:
     """The numpys below some folders, each once."""
-    seen = set()  # type: Set[Tuple[int, int]]
+
+    def say(kind: str, path: str, text: str) -> None:
+        if kind != "note":
+            report(path, text)
+
+    survey = audit_numpy.Survey(say)
     found = set()  # type: Set[Tuple[int, int]]
-    for root in roots:
-        for folder in audit_numpy.find(os.path.abspath(root), seen, report, note):
-            for numpy in numpys_of(folder, report):
-                try:
-                    status = os.stat(numpy.folder)
-                except OSError:
-                    continue
-                key = (status.st_dev, os.lstat(numpy.folder).st_ino)
-                if key not in found:
-                    found.add(key)
-                    yield numpy
-
-
-def numpys_of(folder: str, report: Callable) -> List[Numpy]:
-    """The numpys of a prefix, or of a folder of packages."""
-    inside = re.match(r"(.+?)/lib(64)?/(python|pypy)3[^/]*/(site|dist)-packages$", folder)
-    if inside:
-        return [Numpy(inside.group(1), folder)]
-    sites = [folder] + audit_numpy._site_packages(folder, report)
-    return [Numpy(folder, site) for site in sites if os.path.lexists(os.path.join(site, "numpy"))]
+    for place in audit_numpy.find_places([os.path.abspath(root) for root in roots], survey):
+        prefix, sites = audit_numpy.find_sites(place, survey)
+        for numpy in [Numpy(prefix, site) for site in sites]:
+            try:
+                status = os.stat(numpy.folder)
+            except OSError:
+                continue
+            key = (status.st_dev, os.lstat(numpy.folder).st_ino)
+            if key not in found:
+                found.add(key)
+                yield numpy
 
 
 def heal_all(numpys: List[Numpy], options: Options, report: Callable) -> Iterator[Dict[str, Any]]:
@@ -1609,7 +1605,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         sys.stderr.write("heal_numpy: none of the folders is there\n")
         return 2
     roots = [folder for pattern in args.roots for folder in folders[pattern]]
-    numpys = list(find_numpys(roots, report, lambda path, what: None))
+    numpys = list(find_numpys(roots, report))
     write_it = (args.apply or args.undo) and not args.dry_run
     pythons = [os.path.abspath(python) for python in args.python]
     options = Options(args.undo, write_it, args.startup_file, pythons)

@@ -67,7 +67,7 @@ def main():
             seconds.append(time.perf_counter() - start)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            if audit.stdout.count('"AFFECTED"') != args.prefixes:
+            if audit.stdout.count('"verdict": "AFFECTED"') != args.prefixes:
                 sys.exit(f"the audit did not find what was made: {audit.stderr}")
     shown = ", ".join(f"{each:.2f}" for each in sorted(seconds[1:]))
     # on a machine with other work, the CPU time is what counts

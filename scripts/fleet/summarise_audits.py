@@ -50,6 +50,8 @@ def read_host(path):
                 entry = json.loads(line)
                 if "failed" in entry:
                     failed = str(entry["failed"]).strip()
+                elif "exit" in entry:
+                    continue
                 elif "trouble" in entry:
                     troubles.append((str(entry["trouble"]), str(entry["path"])))
                 else:

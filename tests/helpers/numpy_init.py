@@ -41,10 +41,18 @@ PRODUCT = """
             except FloatingPointError:
                 warnings.warn("spurious")
 """
-CALL = """
+# what comes after the check, a text without it was cut off
+END = """
+    def _pyinstaller_hooks_dir():
+        pass
+"""
+CALL = (
+    """
     blas_fpe_check()
     del blas_fpe_check
 """
+    + END
+)
 GATE = "if sys.platform != 'darwin': return"
 (PATCH,) = (paths.RECIPE.parent / "patches").glob("*.patch")
 
@@ -60,9 +68,9 @@ def gated_by(first):
 
 def called_by(call, before=""):
     """The module with an ungated check and another way to call it."""
-    return MODULE + indent(before) + PRODUCT.format(first="pass") + indent(call)
+    return MODULE + indent(before) + PRODUCT.format(first="pass") + indent(call) + END
 
 
 UNGATED = gated_by("pass")
 GATED = gated_by(GATE)
-PATCHED = MODULE + indent(checks.left_by(PATCH.read_text()))
+PATCHED = MODULE + indent(checks.left_by(PATCH.read_text())) + END

@@ -63,3 +63,33 @@ def make_prefix(
     put_numpy(prefix / SITE_PACKAGES, extension, source, version)
     # as conda's python has it
     (prefix / "lib" / "python3.1").symlink_to("python3.11")
+
+
+def put_cached_package(pkgs, put):
+    """Put a numpy into a package cache of conda's, unpacked as conda does it.
+
+    put : the function that puts a numpy into a folder of packages
+    """
+    package = pkgs / "numpy-2.3.5-py311h1234567_0"
+    put(package / SITE_PACKAGES)
+    (package / "info").mkdir()
+    (package / "info" / "index.json").write_text("{}")
+
+
+def make_venv(prefix, put, installer="", settings="", pip=False):
+    """Make a venv with a numpy in it.
+
+    put : the function that puts a numpy into a folder of packages
+    installer : what is in the INSTALLER of numpy's dist-info
+    settings : what is in pyvenv.cfg
+    pip : whether pip is installed
+    """
+    site = prefix / SITE_PACKAGES
+    put(site)
+    (site / "numpy-2.3.5.dist-info" / "INSTALLER").write_text(installer + "\n")
+    if pip:
+        (site / "pip").mkdir()
+    (prefix / "bin").mkdir()
+    (prefix / "bin" / "python3").touch()
+    (prefix / "pyvenv.cfg").write_text(settings)
+    return prefix

@@ -25,6 +25,13 @@ GATED_CASES = {
     "platform.system": called_by(
         "if platform.system() == 'Darwin': blas_fpe_check()", "import platform"
     ),
+    "and": called_by("sys.platform == 'darwin' and blas_fpe_check()"),
+    "if in an expression": called_by("blas_fpe_check() if sys.platform == 'darwin' else None"),
+    "sys.platform renamed": called_by(
+        "if where == 'darwin': blas_fpe_check()", "from sys import platform as where"
+    ),
+    "sys renamed": called_by("if s.platform == 'darwin': blas_fpe_check()", "import sys as s"),
+    "condition named": called_by("if apple: blas_fpe_check()", "apple = sys.platform == 'darwin'"),
 }
 UNGATED_CASES = {
     "2.3.5, 2.4.0 to 2.4.4": UNGATED,
@@ -47,16 +54,6 @@ UNGATED_CASES = {
         "if apple: blas_fpe_check()", "if setting:\n    apple = True\nelse:\n    apple = False\n"
     ),
 }
-# gates that nobody was seen to write
-NOT_UNDERSTOOD_CASES = {
-    "and": called_by("sys.platform == 'darwin' and blas_fpe_check()"),
-    "if in an expression": called_by("blas_fpe_check() if sys.platform == 'darwin' else None"),
-    "sys.platform renamed": called_by(
-        "if where == 'darwin': blas_fpe_check()", "from sys import platform as where"
-    ),
-    "sys renamed": called_by("if s.platform == 'darwin': blas_fpe_check()", "import sys as s"),
-    "condition named": called_by("if apple: blas_fpe_check()", "apple = sys.platform == 'darwin'"),
-}
 
 
 @pytest.mark.parametrize("source", ABSENT_CASES.values(), ids=ABSENT_CASES)
@@ -67,11 +64,6 @@ def test_absent_when_nothing_runs_the_product(source):
 @pytest.mark.parametrize("source", GATED_CASES.values(), ids=GATED_CASES)
 def test_gated_when_macos_alone_runs_the_product(source):
     assert gate(source) == "gated"
-
-
-@pytest.mark.parametrize("source", NOT_UNDERSTOOD_CASES.values(), ids=NOT_UNDERSTOOD_CASES)
-def test_a_gate_that_is_not_understood_counts_as_none(source):
-    assert gate(source) == "ungated"
 
 
 @pytest.mark.parametrize("source", UNGATED_CASES.values(), ids=UNGATED_CASES)
