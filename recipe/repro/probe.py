@@ -1,7 +1,9 @@
-"""Asked by repro.py in fresh interpreters: what this Python is, and what importing numpy does to it.
+"""Questions that repro.py puts to fresh interpreters: what this Python is, what an import does.
 
-Each question prints its answer as one line of JSON, the last one on stdout.
+Each question prints its answer as one line of JSON, the last line on stdout.
 """
+
+from __future__ import annotations
 
 import ast
 import ctypes
@@ -12,59 +14,73 @@ import os
 import re
 import sys
 import sysconfig
+from pathlib import Path
+from typing import Any
 
 LINUX = sys.platform == "linux"
 BLAS = r"/lib(mkl_rt|mkl_intel_i?lp64|mkl_gf_i?lp64|\w*openblas)[^/]*$"
 
 
-def describe():
+def describe() -> None:
     """Print what the host is and what it takes to build for this Python; numpy stays unimported."""
+    # First of all: what follows imports much.
+    importers = imported_at_start()
     spec = importlib.util.find_spec("numpy")
-    print(
-        json.dumps(
-            {
-                "python": sys.version.split()[0],
-                "executable": sys.executable,
-                "include": sysconfig.get_path("include"),
-                "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
-                "numpy_path": spec and spec.origin,
-                "cores": len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
-                "libc": os.confstr("CS_GNU_LIBC_VERSION") if LINUX else sys.platform,
-            }
-        )
-    )
+    answer = {
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "include": sysconfig.get_path("include"),
+        "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+        "numpy_path": spec and spec.origin,
+        "imported_at_start": importers,
+        "cores": len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
+        "libc": os.confstr("CS_GNU_LIBC_VERSION") if LINUX else sys.platform,
+    }
+    print(json.dumps(answer))
 
 
-def measure(checked=True):
-    """Import numpy, with its check or without, and print the BLAS and the threads that are there."""
+def imported_at_start() -> str | None:
+    """Return the files that may have imported numpy already; None if it is not imported."""
+    if "numpy" not in sys.modules:
+        return None
+    customized = [sys.modules.get(name) for name in ("sitecustomize", "usercustomize")]
+    files = [str(module.__file__) for module in customized if module is not None]
+    for folder in sys.path:
+        # Python runs the lines of a .pth file that begin with an import.
+        for path in sorted(Path(folder or ".").glob("*.pth")):
+            lines = path.read_text(errors="replace").splitlines()
+            if any(line.startswith(("import ", "import\t")) for line in lines):
+                files.append(str(path))
+    return " or ".join(files) or "an unknown file"
+
+
+def measure(checked: bool = True) -> None:
+    """Import numpy, with its check or without it, and print the BLAS and the threads."""
     if not checked:
         sys.meta_path.insert(0, WithoutCheck)
     import numpy
 
     # Counted before the BLAS is asked anything, which might start threads.
     os_threads = len(os.listdir("/proc/self/task")) if LINUX else None
-    print(
-        json.dumps(
-            {
-                "numpy": getattr(numpy, "__version__", "unknown"),
-                "os_threads": os_threads,
-                "removed": WithoutCheck.removed,
-                **loaded_blas(),
-            }
-        )
-    )
+    answer = {
+        "numpy": getattr(numpy, "__version__", "unknown"),
+        "os_threads": os_threads,
+        "removed": WithoutCheck.removed,
+        **loaded_blas(),
+    }
+    print(json.dumps(answer))
 
 
 class WithoutCheck(importlib.machinery.SourceFileLoader):
-    """Load numpy/__init__.py less its `blas_fpe_check()` statement; no file is touched.
+    """Loads numpy/__init__.py without its `blas_fpe_check()` statement. No file is touched.
 
-    The class is also the finder, to be put first in sys.meta_path.
+    The class is also the finder, which comes first in sys.meta_path.
     """
 
     removed = 0
 
     @classmethod
-    def find_spec(cls, fullname, path=None, target=None):
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "numpy":
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
@@ -72,7 +88,7 @@ class WithoutCheck(importlib.machinery.SourceFileLoader):
             spec.loader = cls(fullname, spec.origin)
         return spec
 
-    def get_code(self, fullname):
+    def get_code(self, fullname: str) -> Any:
         # Not the inherited one: it reads and writes bytecode.
         path = self.get_filename(fullname)
         tree = RemoveCheck().visit(ast.parse(self.get_data(path), path))
@@ -80,23 +96,27 @@ class WithoutCheck(importlib.machinery.SourceFileLoader):
 
 
 class RemoveCheck(ast.NodeTransformer):
-    def visit_Expr(self, node):
+    """Replaces the statement `blas_fpe_check()` by `pass`, and counts it."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if ast.unparse(node) != "blas_fpe_check()":
             return node
         WithoutCheck.removed += 1
         return ast.copy_location(ast.Pass(), node)
 
 
-def loaded_blas():
+def loaded_blas() -> dict[str, Any]:
     """Return library, thread limit, threading layer and kernels of the BLAS in this process."""
-    facts = {"library": "other", "max_threads": None, "layer": "unknown", "kernels": "unknown"}
-    for path in mapped_files(BLAS):  # of MKL's, libmkl_rt comes last and is the one told
+    facts: dict[str, Any] = {
+        "library": "other",
+        "max_threads": None,
+        "layer": "unknown",
+        "kernels": "unknown",
+    }
+    # Several libraries of MKL are loaded. libmkl_rt comes last, and is the one that is named.
+    for path in mapped_files(BLAS):
         library = ctypes.CDLL(path)
-        for name in ("openblas_{}", "openblas_{}64_", "scipy_openblas_{}", "scipy_openblas_{}64_"):
-            if hasattr(library, name.format("get_num_threads")):
-                facts["max_threads"] = library[name.format("get_num_threads")]()
-                parallel = library[name.format("get_parallel")]()
-                facts["layer"] = ("sequential", "pthreads", "OpenMP")[parallel]
+        facts.update(openblas_threads(library))
         if hasattr(library, "MKL_Get_Max_Threads"):
             facts["max_threads"] = library.MKL_Get_Max_Threads()
         if facts["max_threads"]:
@@ -107,11 +127,26 @@ def loaded_blas():
         ("kernels", r"/libmkl_(def|mc3|avx\w*)\b"),
     ):
         for path in mapped_files(pattern):
-            facts[key] = re.search(pattern, path).group(1)
+            match = re.search(pattern, path)
+            facts[key] = match and match.group(1)
     return facts
 
 
-def mapped_files(pattern):
+def openblas_threads(library: ctypes.CDLL) -> dict[str, Any]:
+    """Return thread limit and threading layer of an OpenBLAS; nothing for another library."""
+    for prefix in ("openblas_", "scipy_openblas_"):
+        for suffix in ("", "64_"):
+            name = prefix + "{}" + suffix
+            if hasattr(library, name.format("get_num_threads")):
+                parallel = library[name.format("get_parallel")]()
+                return {
+                    "max_threads": library[name.format("get_num_threads")](),
+                    "layer": ("sequential", "pthreads", "OpenMP")[parallel],
+                }
+    return {}
+
+
+def mapped_files(pattern: str) -> list[str]:
     """Return the files mapped into this process whose path matches, in order."""
     if not LINUX:
         return []

@@ -1,0 +1,81 @@
+"""Run a command, and leave nothing of it behind."""
+
+from __future__ import annotations
+
+import glob
+import os
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import Callable, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended, and what it printed."""
+
+    code: int | None  # None: it did not end in time
+    stdout: str
+    stderr: str
+
+    @property
+    def hung(self) -> bool:
+        return self.code is None
+
+    def fault(self) -> str:
+        """Return how the process failed and what it said last; "" if it did not fail."""
+        if self.code == 0:
+            return ""
+        said = (self.stdout + self.stderr).strip()[-2000:] or "no output"
+        if self.code is None:
+            return f"did not end in time: {said}"
+        if self.code < 0:
+            return f"killed by {signal.Signals(-self.code).name}: {said}"
+        return f"exit status {self.code}: {said}"
+
+
+def run(
+    command: Sequence[str],
+    timeout: float,
+    environment: Mapping[str, str],
+    on_timeout: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Run a command in a session of its own. Nothing of it outlives this call.
+
+    timeout : seconds
+    on_timeout : called with the process id before a process that took too long is killed
+    """
+    # Files rather than pipes: a pipe that a grandchild holds open would block us.
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = None
+            if on_timeout:
+                on_timeout(process.pid)
+        finally:
+            if process.returncode is None:
+                _kill(process)
+        return Outcome(code, _text(stdout), _text(stderr))
+
+
+def _kill(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # libiomp5 removes this at exit, and a killed process does not get there.
+    for left in glob.glob(f"/dev/shm/__KMP_REGISTERED_LIB_{process.pid}_*"):
+        os.unlink(left)
+
+
+def _text(file) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
