@@ -1,180 +1,222 @@
-"""Figures: what was measured, kept as JSON in tests/evidence, and pasted from there into the README.
+"""Figures: the measured results as tables and as a plot, in the README and in docs/evidence.md.
 
-A block of the README between `<!-- NAME -->` and `<!-- /NAME -->` is what
-``render`` makes of tests/evidence/NAME.json; a test compares them.
+A page holds a figure between `<!-- BLOCK -->` and `<!-- /BLOCK -->`. The text
+between the marks is what ``render`` makes of the last result; a test compares them.
 """
 
-import datetime
-import json
-import os
-import platform
 import re
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from . import paths
+from . import hang_plot, measurements, paths
+from .measurements import Benchmark, ComparedTests, HangMatrix, HangRow, Measurement, ScanOfWheels
 
-FOLDER = paths.ROOT / "tests" / "evidence"
-README = paths.ROOT / "README.md"
+PAGES = (paths.ROOT / "README.md", paths.ROOT / "docs" / "evidence.md")
+PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
 
-
-def host():
-    """What the figures depend on, and when they were taken."""
-    cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cpu": cpu[1].strip() if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "glibc": os.confstr("CS_GNU_LIBC_VERSION").split()[1],
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
+Row = Mapping[str, object]
 
 
-def show(block, result, as_json):
-    """Print a result as JSON, or as a table."""
-    print(json.dumps(result, indent=1) if as_json else render(block, result, "simple"))
+def show(block: str, result: Measurement, as_json: bool) -> None:
+    """Print a result: the text of a block, or JSON."""
+    if as_json:
+        print(result.as_json(), end="")
+    else:
+        print(render(block, result, "simple"))
 
 
-def record(name, result):
-    """Keep a result as tests/evidence/NAME.json and put it into the README."""
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = README.read_text()
-    for block, content in blocks(text).items():
-        if RENDERERS[block][0] == name:
-            # with its mark: a block that was never filled is empty
-            text = text.replace(
-                f"<!-- {block} -->\n{content}", f"<!-- {block} -->\n{pasted(block)}"
-            )
-    README.write_text(text)
+def record(name: str, result: Measurement) -> None:
+    """Keep a result under a name of measurements.KINDS and paste it into the pages."""
+    measurements.save(name, result)
+    for page in PAGES:
+        page.write_text(_with_result(page.read_text(), name))
+    if name == "hang-matrix" and isinstance(result, HangMatrix):
+        PLOT.write_text(hang_plot.draw(result))
 
 
-def load(name):
-    """The result that was recorded last."""
-    return json.loads((FOLDER / f"{name}.json").read_text())
-
-
-def blocks(text):
-    """{name: content} of the README's blocks."""
+def blocks(text: str) -> dict[str, str]:
+    """Return {block: what stands between its marks} of a page."""
     return dict(re.findall(r"<!-- (\S+) -->\n(.*?)<!-- /\1 -->", text, re.DOTALL))
 
 
-def pasted(block):
-    """What the README has to hold between the marks of a block."""
-    name, _ = RENDERERS[block]
-    return render(block, load(name)) + "\n"
+def pasted(block: str) -> str:
+    """Return what a page has to hold between the marks of a block."""
+    return render(block, measurements.load(BLOCKS[block].result)) + "\n"
 
 
-def render(block, result, style="pipe"):
-    """A block's text; ``style`` is tabulate's name for a table's."""
-    _, renderer = RENDERERS[block]
-    return renderer(result, style)
+def render(block: str, result: Measurement, style: str = "pipe") -> str:
+    """Return the text of a block; ``style`` is tabulate's name for one of tables."""
+    return BLOCKS[block].render(result, style)
 
 
-def table(rows, style="simple"):
-    """Rows, dicts, as a table in one of tabulate's styles."""
+def table(rows: Iterable[Row], style: str = "simple") -> str:
+    """Return rows as a table in one of tabulate's styles."""
     from tabulate import tabulate
 
-    return tabulate(rows, headers="keys", tablefmt=style)
+    text: str = tabulate(list(rows), headers="keys", tablefmt=style, disable_numparse=True)
+    return text
 
 
-def _host(result):
-    return "{cpu}, {cores} cores, glibc {glibc}, Python {python}, {date}".format(**result["host"])
+def _with_result(text: str, name: str) -> str:
+    """Return the text of a page with all blocks of a result made anew."""
+    for block, content in blocks(text).items():
+        if BLOCKS[block].result == name:
+            # the mark belongs to what is replaced, because a block that was never filled is empty
+            mark = f"<!-- {block} -->\n"
+            text = text.replace(mark + content, mark + pasted(block))
+    return text
 
 
-def _share(pair):
-    return "{} of {}".format(*pair)
+def _host(result: Measurement) -> str:
+    host = result.host
+    machine = f"{host.cpu}, {host.cores} cores, glibc {host.glibc}"
+    return f"{machine}, Python {host.python}, {host.date}"
 
 
-def _bisect(result, style):
-    yes = {True: "yes", False: "no"}
-    rows = [
-        {
-            "numpy": row["release"],
-            "check": yes[row["check"]],
-            "gated": yes[row["gated"]] if row["check"] else "-",
-            "products at import": row["calls"],
-            "hangs": _share(row["plain"]),
-            "hangs, main thread late": _share(row["decided"]),
-            "verdict": row["verdict"],
-        }
-        if "calls" in row
-        else {"numpy": row["release"], "verdict": row["verdict"]}
-        for row in result["rows"]
-    ]
-    return f"{table(rows, style)}\n\n{_host(result)}; {result['seconds']} seconds."
+def _share(share: Sequence[int]) -> str:
+    return f"{share[0]} of {share[1]}"
 
 
-def _matrix(result, style):
-    kinds = {
-        kind: [row for row in result["rows"] if row["kind"] == kind]
-        for kind in ("control", "package")
-    }
+def _sum(shares: Iterable[Sequence[int]]) -> tuple[int, int]:
+    """Return the sum of the parts and the sum of the wholes."""
+    parts, wholes = zip(*shares, strict=True)
+    return sum(parts), sum(wholes)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _scan_of_wheels(result: ScanOfWheels, style: str) -> str:
     rows = []
-    for control, package in zip(kinds["control"], kinds["package"], strict=True):
+    for each in result.rows:
+        row = {"numpy": each.release, "verdict": each.verdict}
+        if each.reason:
+            row["verdict"] += f": {each.reason}"
+        else:
+            row["has the check"] = _yes(each.has_check)
+            row["gated"] = _yes(each.gated) if each.has_check else "-"
+            row["products at import"] = str(each.products)
+            row["hangs in the race"] = _share(each.hangs_in_race)
+            row["hangs, main thread late"] = _share(each.hangs_main_late)
+        rows.append(row)
+    return f"{table(rows, style)}\n\n{_host(result)}; {result.seconds} seconds."
+
+
+def _hang_matrix(result: HangMatrix, style: str) -> str:
+    rows = []
+    for control, package in hang_plot.pairs(result):
         pair = (control, package)
         rows.append(
             {
-                **{key: package[key] for key in ("blas", "layer", "threads", "glibc")},
-                "control hangs": _share(control["plain"]),
-                "and late": _share(control["decided"]),
-                "package hangs": _share(package["plain"]),
-                "and late ": _share(package["decided"]),
-                "products": "{}, {}".format(*(row["calls"] for row in pair)),
-                "OS threads": "{}, {}".format(*(row["os_threads"] for row in pair)),
-                "BLAS threads": "{}, {}".format(*(row["max_threads"] for row in pair)),
+                "blas": package.blas,
+                "layer": package.layer,
+                "threads": package.threads,
+                "glibc": package.glibc,
+                "control: hangs in the race": _share(control.hangs_in_race),
+                "control: main thread late": _share(control.hangs_main_late),
+                "package: hangs in the race": _share(package.hangs_in_race),
+                "package: main thread late": _share(package.hangs_main_late),
+                "products": _both(row.products for row in pair),
+                "OS threads": _both(row.os_threads for row in pair),
+                "BLAS threads": _both(row.max_threads for row in pair),
             }
         )
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {', '.join(result['packages'].values())}."
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    packages = ", ".join(result.packages.values())
+    return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {packages}."
 
 
-def _suite(result, style):
-    def counts(each):
-        return "{passed:,} passed, {failed} failed, {skipped:,} skipped".format(**each)
+def _both(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in values)
 
+
+def _hang_summary(result: HangMatrix, style: str) -> str:
+    """At most eight rows: cells that differ by the number of threads alone are one row."""
+    rows = []
+    for blas, layer in hang_plot.layers(result):
+        cells = [row for row in result.rows if (row.blas, row.layer) == (blas, layer)]
+        for threads, some in _thread_groups(cells):
+            row = {"BLAS": hang_plot.label(blas, layer), "threads": threads}
+            for kind, name in (("control", "unpatched"), ("package", "package")):
+                of_kind = [cell for cell in some if cell.kind == kind]
+                in_race = _sum(cell.hangs_in_race for cell in of_kind)
+                main_late = _sum(cell.hangs_main_late for cell in of_kind)
+                row[f"{name}: hangs in the race"] = _share(in_race)
+                row[f"{name}: main thread late"] = _share(main_late)
+            rows.append(row)
+    return f"{table(rows, style)}\n\n{_host(result)}."
+
+
+def _thread_groups(cells: Sequence[HangRow]) -> list[tuple[str, Sequence[HangRow]]]:
+    """Return the cells of one thread and those of more, or all together where none hung."""
+    if not any(cell.hangs_in_race[0] + cell.hangs_main_late[0] for cell in cells):
+        return [("any", cells)]
+    groups = [
+        ("1", [cell for cell in cells if cell.threads == 1]),
+        ("2 or more", [cell for cell in cells if cell.threads > 1]),
+    ]
+    return [(name, some) for name, some in groups if some]
+
+
+def _compared_tests(result: ComparedTests, style: str) -> str:
     rows = [
         {
-            "package": result["packages"][row["blas"]],
-            "label": row["label"],
-            "numpy's tests": counts(row["package"]),
-            "on the control": counts(row["control"]),
-            "failed on the package only": len(row["only_package"]),
+            "package": result.packages[row.blas],
+            "label": row.label,
+            "numpy's tests": _counts(row.package),
+            "on the control": _counts(row.control),
+            "failed on the package only": len(row.only_package),
         }
-        for row in result["rows"]
+        for row in result.rows
     ]
     return f"{table(rows, style)}\n\n{_host(result)}."
 
 
-def _benchmark(result, style):
-    rows = sorted(result["rows"], key=lambda row: row["ratio"])
-    told = [
+def _counts(outcomes: Mapping[str, int]) -> str:
+    return "{passed:,} passed, {failed} failed, {skipped:,} skipped".format(**outcomes)
+
+
+def _benchmark(result: Benchmark, style: str) -> str:
+    rows = [
         {
-            **row,
-            **{key: f"{row[key] * 1e6:.1f}" for key in ("package", "wheel")},
-            "ratio": f"{row['ratio']:.2f}",
+            "operation": row.operation,
+            "package": f"{row.package * 1e6:.1f}",
+            "wheel": f"{row.wheel * 1e6:.1f}",
+            "ratio": f"{row.ratio:.2f}",
         }
-        for row in rows
+        for row in sorted(result.rows, key=lambda row: row.ratio)
     ]
-    return f"{table(told, style)}\n\nMicroseconds. {_speed(result, style)}"
+    return f"{table(rows, style)}\n\nMicroseconds. {_speed(result, style)}"
 
 
-def _speed(result, style):
-    worst, best = (each(result["rows"], key=lambda row: row["ratio"]) for each in (min, max))
-    simd = "the same" if result["same_simd"] else "other"
+def _speed(result: Benchmark, style: str) -> str:
+    ordered = sorted(result.rows, key=lambda row: row.ratio)
+    worst, best = ordered[0], ordered[-1]
+    simd = "the same" if result.same_simd else "other"
     return (
-        f"{len(result['rows'])} operations without BLAS, {result['rounds']} rounds: geometric mean {result['geometric_mean']:.2f}, "
-        f"from {worst['ratio']:.2f} ({worst['operation']}) to {best['ratio']:.2f} ({best['operation']}); {simd} SIMD features. "
-        f"{_host(result)}; {result['package']}."
+        f"{len(ordered)} operations without BLAS, {result.rounds} rounds: "
+        f"geometric mean {result.geometric_mean:.2f}, "
+        f"from {worst.ratio:.2f} ({worst.operation}) to {best.ratio:.2f} ({best.operation}); "
+        f"{simd} SIMD features. {_host(result)}; {result.package}."
     )
 
 
-# block: the result it shows, and what writes it
-RENDERERS = {
-    "bisect": ("bisect", _bisect),
-    "matrix": ("matrix", _matrix),
-    "load": ("load", _matrix),
-    "suite": ("suite", _suite),
-    "benchmark": ("benchmark", _benchmark),
-    "speed": ("benchmark", _speed),
+@dataclass(frozen=True)
+class Block:
+    """A place in the pages."""
+
+    result: str  # name of measurements.KINDS
+    render: Callable[[Any, str], str]
+
+
+BLOCKS = {
+    "scan-wheels": Block("scan-wheels", _scan_of_wheels),
+    "hangs": Block("hang-matrix", _hang_summary),
+    "hang-matrix": Block("hang-matrix", _hang_matrix),
+    "many-imports": Block("many-imports", _hang_matrix),
+    "compare-tests": Block("compare-tests", _compared_tests),
+    "benchmark": Block("benchmark", _benchmark),
+    "speed": Block("benchmark", _speed),
 }

@@ -13,7 +13,11 @@ from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
 
-COMMANDS = pages.commands(pages.README) + pages.commands(pages.FLEET)
+COMMANDS = [
+    command
+    for page in (pages.README, pages.FLEET, pages.EVIDENCE)
+    for command in pages.commands(page)
+]
 # run by CI and by the fixtures, to the letter
 RUN_BY_FIXTURES = ["./scripts/feedstock build", "./scripts/feedstock test"]
 # by the tests of each verb, on less or in another form, because they take their time
