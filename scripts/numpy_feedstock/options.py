@@ -40,6 +40,20 @@ def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> 
     )
 
 
+def add_trials(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    """``--trials`` and ``--timeout``; ``repro.check_trials`` takes the values."""
+    parser.add_argument(
+        "--trials", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="after which an import counts as hung (default: 10)",
+    )
+
+
 def add_numpy(parser: argparse.ArgumentParser, default: str) -> None:
     """``--numpy``, repeatable; ``default`` is a text for the help."""
     parser.add_argument(

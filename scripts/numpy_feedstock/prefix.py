@@ -1,28 +1,42 @@
-"""Prefixes: environments that py-rattler installs, and the control, whose numpy has the patch undone."""
+"""Prefixes: environments that py-rattler installs, and controls: their numpy is unpatched again."""
 
+import json
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from audit_numpy import gate
 
 from . import channel, paths
 from .errors import FeedstockError, UsageError
+from .progress import Say
 from .record import read_record
 
+if TYPE_CHECKING:
+    import rattler
+
 # an inherited value of these would change what a prefix does
-_STEERING = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
+_INHERITED_VARIABLES = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
 
-# what a root has itself; the bootstrap channel's are this machine's, and want its glibc
-_OF_A_ROOT = ("python", "python_abi", "libgcc", "libstdcxx")
+# The rootfs has its own of these. The solver is told that they are there, in any version.
+_PROVIDED_BY_ROOTFS = ("libgcc", "libgcc-ng", "libstdcxx", "libstdcxx-ng")
+_ANY_VERSION = "999"
 
 
-def solve(channels, specs, virtual_packages=None, **options):
-    """What a solver picks: a list of rattler.RepoDataRecord.
+def solve(
+    channels: Sequence[str],
+    specs: Sequence[str],
+    virtual_packages: "Sequence[rattler.GenericVirtualPackage] | None" = None,
+    **options: Any,
+) -> "list[rattler.RepoDataRecord]":
+    """Return what a solver picks.
 
     channels : URLs, the first has priority
-    specs : str, as on a command line
+    specs : match specs, as on a command line
     virtual_packages : of the host, this machine's by default
     options : more of rattler.solve's
     """
@@ -36,85 +50,148 @@ def solve(channels, specs, virtual_packages=None, **options):
         rattler.solve(
             sources=channels,
             specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
-            platforms=[str(rattler.Subdir.current()), "noarch"],
+            platforms=[rattler.Subdir.current(), "noarch"],
             virtual_packages=virtual_packages,
             **options,
         )
     )
 
 
-def sources(path):
-    """The channel a package is in, then those it was built with: URLs. UsageError when one is gone."""
-    urls = read_record(path).channels
-    for url in urls:
+def sources(path: Path) -> list[str]:
+    """Return the URLs of the channel that a package is in, and of those it was built with.
+
+    Raises UsageError when one does not answer, or when the package has no record.
+    """
+    return [channel.url(path.parents[1]), *built_with(path)]
+
+
+def built_with(path: Path) -> list[str]:
+    """Return the URLs of the channels that a package was built with.
+
+    Raises UsageError when one does not answer, or when the package has no record.
+    """
+    record = read_record(path)
+    if record is None:
+        raise UsageError(
+            f"no record of how it was built and tested is beside {path}",
+            remedy="feedstock build makes the package and its record",
+        )
+    for url in record.channels:
         if not channel.reachable(url):
             raise UsageError(
                 f"the channel that {path.name} was built from does not answer: {url}",
                 remedy="build it again",
             )
-    return [channel.url(path.parents[1]), *urls]
+    return record.channels
 
 
-def install(channels, specs, prefix):
-    """Solve and install into a new prefix; its Path."""
-    import asyncio
-
-    import rattler
-
-    asyncio.run(
-        rattler.install(
-            solve(channels, specs), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False
-        )
-    )
-    return Path(prefix)
+def install(channels: Sequence[str], specs: Sequence[str], prefix: Path) -> Path:
+    """Solve, and install into a new prefix. Returns the prefix."""
+    _install(solve(channels, specs), prefix)
+    return prefix
 
 
-def assemble(package, channels, more, folder, say=print):
-    """A package and what it needs in a new prefix without a Python, for a root that has its own.
+def assemble(
+    path: Path, channels: Sequence[str], more: Sequence[str], folder: Path, say: Say = print
+) -> None:
+    """Put a package and what it needs into a new prefix, for a rootfs that has its own Python.
 
-    package : its path
-    more : specs of what else is wanted
+    path : of the package
+    channels : URLs
+    more : match specs of what else is wanted
     """
-    import asyncio
-
-    import rattler
     from rattler.package_streaming import extract
     from rattler_build import Package
 
-    needs = [spec for spec in Package.from_file(package).depends if not spec.startswith("__")]
-    # on this machine's glibc: what would not resolve on the root's is what the root brings
-    records = [
-        each for each in solve(channels, [*needs, *more]) if each.name.normalized not in _OF_A_ROOT
-    ]
+    package = Package.from_file(path)
+    needs = [spec for spec in package.depends if not spec.startswith("__")]
+    with tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins:
+        names = _write_stand_ins(Path(stand_ins), package.build_string)
+        records = solve([channel.url(stand_ins), *channels], [*needs, *more])
+    _install([record for record in records if record.name.normalized not in names], folder)
+    extract(path, folder)
+
+
+def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
+    import asyncio
+
+    import rattler
+
     asyncio.run(
-        rattler.install(records, folder, cache_dir=paths.PACKAGE_CACHE, show_progress=False)
+        rattler.install(list(records), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False)
     )
-    extract(package, folder)
 
 
-def activated(prefix):
-    """The variables of a shell in which the prefix is active, compilers included."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(_STEERING)}
-    scripts = sorted(Path(prefix, "etc/conda/activate.d").glob("*.sh"))
-    command = " && ".join([*(f". {script}" for script in scripts), "env -0"])
-    before = {**clean, "CONDA_PREFIX": str(prefix), "PATH": f"{prefix}/bin:{clean['PATH']}"}
+def _write_stand_ins(folder: Path, build_string: str) -> set[str]:
+    """Write a channel that lists what a rootfs provides; return the names of its packages.
+
+    build_string : of a numpy package, "mkl_py311h..._100": its Python is the rootfs's
+    """
+    minor = build_string.split("_py3")[1].split("h")[0]
+    stand_ins = {name: (_ANY_VERSION, "0") for name in _PROVIDED_BY_ROOTFS}
+    stand_ins["python"] = (f"3.{minor}.{_ANY_VERSION}", "0_cpython")
+    stand_ins["python_abi"] = (f"3.{minor}", f"0_cp3{minor}")
+    index = {}
+    for name, (version, build) in stand_ins.items():
+        index[f"{name}-{version}-{build}.conda"] = {
+            "name": name,
+            "version": version,
+            "build": build,
+            "build_number": 0,
+            "depends": [],
+            "subdir": channel.this_platform(),
+            "sha256": "0" * 64,
+            "size": 1,
+        }
+    for subdir, packages in ((channel.this_platform(), index), ("noarch", {})):
+        (folder / subdir).mkdir()
+        repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
+        (folder / subdir / "repodata.json").write_text(json.dumps(repodata))
+    return set(stand_ins)
+
+
+def activated(prefix: Path) -> dict[str, str]:
+    """Return the variables of a shell in which the prefix is active, as conda activates it.
+
+    They include those of compilers, and those that `conda env config vars set` keeps in
+    conda-meta/state.
+    """
+    from rattler.shell import ActivationVariables, Shell, activate
+
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_INHERITED_VARIABLES)
+    }
+    before = ActivationVariables(None, clean["PATH"].split(os.pathsep))
+    script = activate(prefix, before, Shell.bash).script
     shown = subprocess.run(
-        ["bash", "-c", command], env=before, capture_output=True, text=True, check=True
+        ["bash", "-e"],
+        input=f"{script}\nenv -0\n",
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
+    return _variables(shown)
+
+
+def _variables(shown: str) -> dict[str, str]:
+    """Return the variables that `env -0` printed."""
     return dict(line.split("=", 1) for line in shown.split("\0") if "=" in line)
 
 
-def undo_patch(prefix):
-    """Make the installed numpy the unpatched one again: the control."""
+def undo_patch(prefix: Path) -> None:
+    """Make the installed numpy the unpatched one again: the control. Raises FeedstockError."""
     (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-    site_packages = next(Path(prefix).glob("lib/python3.*/site-packages"))
+    site_packages = next(prefix.glob("lib/python3.*/site-packages"))
     # a copy first: the package cache holds the same file by a hard link
     init = site_packages / "numpy" / "__init__.py"
     text = init.read_bytes()
     init.unlink()
     init.write_bytes(text)
-    # so that the patch's paths are taken from here
-    no_repository = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
+    # so that git takes the patch's paths from here, not from a repository around the prefix
+    no_repository: Mapping[str, str] = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
     subprocess.run(
         ["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository
     )

@@ -3,6 +3,10 @@
 import re
 import sys
 import time
+from collections.abc import Callable
+
+# shows a line to a person
+Say = Callable[[str], None]
 
 # what ninja and pytest say of how far they are
 _FAR = (

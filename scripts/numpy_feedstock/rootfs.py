@@ -1,8 +1,8 @@
-"""Roots: the file tree of another Linux, with an older glibc than this machine's.
+"""Another Linux's file tree (rootfs), with an older glibc than this machine's.
 
-One is made from Debian's packages; any other directory with a Linux in it
-serves as well. A root is entered read-only, with mounts and processes that end
-with the program that entered it, however that ends.
+One is made from Debian's packages. Any other directory with a Linux in it
+serves as well. It is entered read-only. Its mounts and processes end with the
+program that entered it, in whatever way that program ends.
 """
 
 import collections
@@ -12,11 +12,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import apt, child, paths
 from .errors import FeedstockError, UsageError
+from .progress import Progress, Say
 
 # Debian 11, glibc 2.31: the oldest that Debian's mirrors still carry
 SUITE = "bullseye"
@@ -24,7 +28,10 @@ SUITE = "bullseye"
 PACKAGES = ("g++", "gdb-minimal", "libffi-dev", "make", "zlib1g-dev")
 # the newer Debian whose source package of CPython is built there
 SOURCES = {"3.11": "bookworm", "3.13": "trixie"}
-BUILD_PYTHON = "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules && make -j{jobs} && make altinstall"
+BUILD_PYTHON = (
+    "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules "
+    "&& make -j{jobs} && make altinstall"
+)
 MARKER = "made-from.json"
 
 # no shell variable of this machine means anything there
@@ -34,7 +41,8 @@ _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-# MKL's OpenMP runtime wants /dev/shm; the stage first, because it may lie in a /tmp that gets covered
+# MKL's OpenMP runtime wants /dev/shm. The stage comes first, because it may lie in a /tmp that
+# gets covered.
 _ENTER = """
 set -e
 root=$1 stage=$2 mode=$3
@@ -48,38 +56,48 @@ mount -t tmpfs tmpfs "$root/tmp"
 mount -o "remount,bind,$mode" "$root"
 exec chroot "$root" "$@"
 """
+# Ends a process with the one that started it, as `setpriv --pdeathsig KILL` does. setpriv of
+# util-linux 2.32 (RHEL 8) has no --pdeathsig; Python is here in any case.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
-def command(folder, argv, stage="", mode="ro"):
-    """The command that runs ``argv`` in a root.
+def command(
+    folder: Path, argv: Sequence[str], stage: Path | None = None, mode: str = "ro"
+) -> list[str]:
+    """Return the command that runs ``argv`` in a rootfs.
 
-    folder : Path of the root
-    stage : Path of a folder that is seen there, and can be written to, as /mnt
-    mode : "ro" or "rw": whether the root itself can be written to
+    stage : a folder that is seen there as /mnt and can be written to
+    mode : "ro" or "rw": whether the rootfs itself can be written to
+
+    Raises UsageError when this machine lets nobody enter one.
     """
-    return [
-        *_isolated(),
-        "sh",
-        "-c",
-        _ENTER,
-        "sh",
-        os.path.abspath(folder),
-        stage and os.path.abspath(stage),
-        mode,
-        *argv,
-    ]
+    staged = str(stage.absolute()) if stage else ""
+    return [*_isolated(), "sh", "-c", _ENTER, "sh", str(folder.absolute()), staged, mode, *argv]
 
 
-def environment(more):
-    """The variables of a program in a root: no shell variable of this machine, and ``more``, a dict."""
-    return _ENVIRONMENT | more
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a program in a rootfs: none of this machine's, and ``more``."""
+    return _ENVIRONMENT | dict(more)
 
 
-def run(folder, argv, stage="", env=None, timeout=None):
-    """Run ``argv`` in a root; the finished process with its stdout and stderr as text.
+def run(
+    folder: Path,
+    argv: Sequence[str],
+    stage: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``argv`` in a rootfs; return the finished process with its stdout and stderr as text.
 
-    env : dict of variables beside PATH, HOME and LC_ALL
-    timeout : seconds; subprocess.TimeoutExpired after them, when everything in there has ended
+    env : variables beside PATH, HOME and LC_ALL
+    timeout : seconds
+
+    Raises subprocess.TimeoutExpired when it takes longer; then everything in there has ended.
     """
     return subprocess.run(
         command(folder, argv, stage),
@@ -92,31 +110,37 @@ def run(folder, argv, stage="", env=None, timeout=None):
     )
 
 
-def glibc(folder):
-    """The root's glibc, "2.31"; UsageError when it is no root of a Linux with glibc."""
-    asked = (
-        run(folder, ["/bin/sh", "-c", "getconf GNU_LIBC_VERSION || true"])
-        if folder.is_dir()
-        else None
-    )
-    if asked is None or asked.returncode:
-        found = asked.stderr.strip() if asked else "no such directory"
-        raise UsageError(
-            f"not the root directory of a Linux system: {folder}",
-            found=found,
-            remedy="feedstock old-glibc --help has an example",
-        )
+def glibc(folder: Path) -> str:
+    """Return the rootfs's glibc, "2.31". Raises UsageError when it is no Linux with glibc."""
+    if not folder.is_dir():
+        raise _no_rootfs(folder, "no such directory")
+    asked = run(folder, ["/bin/sh", "-c", "getconf GNU_LIBC_VERSION || true"])
+    if asked.returncode:
+        raise _no_rootfs(folder, asked.stderr.strip())
     if not asked.stdout.startswith("glibc "):
+        said = asked.stderr.strip() or asked.stdout.strip() or "getconf names no version"
         raise UsageError(
             f"no glibc in {folder}",
-            found=asked.stderr.strip() or asked.stdout.strip() or "getconf names no version",
+            found=said,
+            remedy="name a directory with a Linux that has glibc and getconf",
         )
     return asked.stdout.split()[1]
 
 
-def interpreter(folder, python):
-    """Path, in the root, of its Python of a minor version; UsageError when it has none."""
-    found = run(folder, ["/bin/sh", "-c", f"command -v python{python}"]).stdout.strip()
+def _no_rootfs(folder: Path, found: str) -> UsageError:
+    return UsageError(
+        f"not the root directory of a Linux system: {folder}",
+        found=found,
+        remedy="feedstock old-glibc --help has an example",
+    )
+
+
+def interpreter(folder: Path, python: str) -> str:
+    """Return the path, in the rootfs, of its Python; ``python`` is the minor version, "3.11".
+
+    Raises UsageError when there is none.
+    """
+    found = _find(folder, f"command -v python{python}")
     if not found:
         raise UsageError(
             f"no python{python} in {folder}",
@@ -125,8 +149,45 @@ def interpreter(folder, python):
     return found
 
 
-def made(python):
-    """Where the root with a minor version of Python is kept, and whether it is there and up to date."""
+# asks a Python where its headers are, and prints them when they are there
+_HEADER = (
+    "import os, sysconfig; header = os.path.join(sysconfig.get_path('include'), 'Python.h'); "
+    "print(header if os.path.exists(header) else '')"
+)
+
+
+def check_tools(folder: Path, python: str) -> None:
+    """Raise UsageError when a rootfs lacks what the repro compiles with.
+
+    python : the minor version, "3.11"
+    """
+    program = interpreter(folder, python)
+    missing = []
+    if not _find(folder, "command -v c++ || command -v g++ || command -v clang++"):
+        missing.append("a C++ compiler (c++, g++ or clang++)")
+    if not _find(folder, f'"{program}" -c "{_HEADER}"'):
+        missing.append(f"the headers of python{python} (Python.h)")
+    if missing:
+        raise UsageError(
+            f"the repro cannot be compiled in {folder}",
+            expected="a C++ compiler and the Python headers",
+            found=f"there is not {' and not '.join(missing)}",
+            remedy=f"install python{python}-devel and gcc-c++ there (Debian: -dev and g++)",
+        )
+
+
+def _find(folder: Path, script: str) -> str:
+    """Return what a line of shell prints in a rootfs."""
+    return run(folder, ["/bin/sh", "-c", script]).stdout.strip()
+
+
+def made(python: str) -> tuple[Path, bool]:
+    """Return where the rootfs with a Python is kept, and whether it is there and up to date.
+
+    python : the minor version, "3.11"
+
+    Raises UsageError when Debian has no source of that Python.
+    """
     if python not in SOURCES:
         known = ", ".join(f"{minor} ({suite})" for minor, suite in SOURCES.items())
         raise UsageError(
@@ -139,10 +200,10 @@ def made(python):
     return folder, marker.exists() and json.loads(marker.read_text()) == _made_from(python)
 
 
-def ensure(python, progress):
-    """The root of Debian 11 with a CPython, made once; whole or not at all. Returns its folder.
+def ensure(python: str, progress: Progress) -> Path:
+    """Return the folder of a Debian 11 with a CPython, made once; whole or not at all.
 
-    python : str, the minor version, "3.11"
+    python : the minor version, "3.11"
 
     Raises UsageError when this machine cannot make one, FeedstockError when that fails.
     """
@@ -151,27 +212,29 @@ def ensure(python, progress):
     with open(paths.BUILD / f"root-{python}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder, there = made(python)
-        if there:
-            return folder
-        check_can_make()
-        partial, log = Path(f"{folder}.partial"), paths.LOGS / f"root-{python}.log"
-        for leftover in (partial, folder):
-            shutil.rmtree(leftover, ignore_errors=True)
-        log.unlink(missing_ok=True)
-        progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
-        child.run(_debootstrap, partial / "root", _mirror(), log=log, on_line=progress.working)
-        progress.step(f"building CPython {python} in it (once, about 3 minutes)")
-        child.run(
-            _build_python, partial / "root", python, _mirror(), log=log, on_line=progress.working
-        )
-        (partial / "root" / MARKER).write_text(json.dumps(_made_from(python), indent=1))
-        (partial / "root").rename(folder)
-        shutil.rmtree(partial)
+        if not there:
+            check_can_make()
+            _make(folder, python, progress)
     return folder
 
 
-def check_can_make():
-    """UsageError names what this machine lacks to make a root."""
+def _make(folder: Path, python: str, progress: Progress) -> None:
+    partial, log = Path(f"{folder}.partial"), paths.LOGS / f"root-{python}.log"
+    for leftover in (partial, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    tree = partial / "root"
+    progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
+    child.run(_debootstrap, tree, _mirror(), log=log, on_line=progress.working)
+    progress.step(f"building CPython {python} in it (once, about 3 minutes)")
+    child.run(_build_python, tree, python, _mirror(), log=log, on_line=progress.working)
+    (tree / MARKER).write_text(json.dumps(_made_from(python), indent=1))
+    tree.rename(folder)
+    shutil.rmtree(partial)
+
+
+def check_can_make() -> None:
+    """Raise UsageError when this machine lacks something to make a rootfs."""
     if os.geteuid() or "--map-root-user" in _isolated():
         raise UsageError(
             "making a root needs root",
@@ -185,27 +248,31 @@ def check_can_make():
 
 
 @functools.cache
-def _isolated():
-    """The start of a command that gets mounts and process numbers of its own; killed, it takes all with it."""
+def _isolated() -> list[str]:
+    """Return the start of a command that gets its own mounts and process numbers.
+
+    When the command is killed, all its processes and mounts end.
+    """
+    if not shutil.which("unshare"):
+        raise UsageError(
+            "entering a root needs the program unshare",
+            found="no unshare on PATH",
+            remedy="install util-linux",
+        )
+    dying = [sys.executable, "-I", "-c", _DIE_WITH_PARENT, "unshare"]
     for mapping in ([], ["--map-root-user"]):
-        start = [
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            *mapping,
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-        ]
-        try:
-            found = subprocess.run([*start, "true"], check=True, capture_output=True, text=True)
+        start = [*dying, *mapping, "--mount", "--pid", "--fork", "--kill-child"]
+        tried = subprocess.run([*start, "true"], capture_output=True, text=True)
+        if tried.returncode == 0:
             return start
-        except subprocess.CalledProcessError as error:
-            found = error.stderr.strip()
-        except OSError as error:
-            found = str(error)
+    found = tried.stderr.strip()
+    if "unrecognized option" in found:
+        raise UsageError(
+            "this machine's unshare is too old to enter a root",
+            expected="util-linux 2.32 or later",
+            found=found.splitlines()[0],
+            remedy="install a newer util-linux",
+        )
     raise UsageError(
         "entering a root needs root or user namespaces",
         found=found,
@@ -213,7 +280,7 @@ def _isolated():
     )
 
 
-def _made_from(python):
+def _made_from(python: str) -> dict[str, Any]:
     return {
         "suite": SUITE,
         "packages": list(PACKAGES),
@@ -222,8 +289,8 @@ def _made_from(python):
     }
 
 
-def _mirror():
-    archive = apt.mirror(SUITE)
+def _mirror() -> str:
+    archive: str | None = apt.mirror(SUITE)
     if archive is None:
         raise UsageError(
             f"no archive that apt is configured for answers with Debian's {SUITE}",
@@ -232,57 +299,50 @@ def _mirror():
     return archive
 
 
-def _debootstrap(folder, mirror, say):
+def _debootstrap(folder: Path, mirror: str, say: Say) -> None:
+    """Unpack Debian 11 into a new folder."""
     folder.mkdir(parents=True)
-    program = [shutil.which("debootstrap")]
-    if program == [None]:
-        unpacked = folder.parent / "debootstrap"
-        download = "download of debootstrap (apt-get update first, or apt-get install debootstrap)"
-        _call(download, ["apt-get", "download", "debootstrap"], say, cwd=folder.parent)
-        _call(
-            "unpacking debootstrap",
-            ["dpkg", "-x", *folder.parent.glob("debootstrap_*.deb"), unpacked],
-            say,
-        )
-        program = [
-            "env",
-            f"DEBOOTSTRAP_DIR={unpacked}/usr/share/debootstrap",
-            unpacked / "usr/sbin/debootstrap",
-        ]
     # it mounts /proc there
     options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    program = _find_debootstrap(folder.parent, say)
     _call("debootstrap", [*_isolated(), *program, *options, SUITE, folder, mirror], say)
     for package in folder.glob("var/cache/apt/archives/*.deb"):
         package.unlink()
 
 
-def _build_python(folder, python, mirror, say):
+def _find_debootstrap(folder: Path, say: Say) -> list[str]:
+    """Return the command of debootstrap: the machine's, or one unpacked into a folder."""
+    installed = shutil.which("debootstrap")
+    if installed:
+        return [installed]
+    unpacked = folder / "debootstrap"
+    download = "download of debootstrap (apt-get update first, or apt-get install debootstrap)"
+    _call(download, ["apt-get", "download", "debootstrap"], say, cwd=folder)
+    (archive,) = folder.glob("debootstrap_*.deb")
+    _call("unpacking debootstrap", ["dpkg", "-x", archive, unpacked], say)
+    variable = f"DEBOOTSTRAP_DIR={unpacked}/usr/share/debootstrap"
+    return ["env", variable, str(unpacked / "usr/sbin/debootstrap")]
+
+
+def _build_python(folder: Path, python: str, mirror: str, say: Say) -> None:
+    """Compile CPython in the rootfs, from Debian's source package."""
     sources = folder.parent / "apt"
     sources.mkdir()
     apt_get = apt.command(sources, f"deb-src {mirror} {SOURCES[python]} main")
     _call("apt-get update", [*apt_get, "update"], say)
-    _call(
-        f"source of python{python}",
-        [*apt_get, "source", "--download-only", f"python{python}"],
-        say,
-        cwd=sources,
-    )
+    download = [*apt_get, "source", "--download-only", f"python{python}"]
+    _call(f"source of python{python}", download, say, cwd=sources)
     (archive,) = sources.glob("*.orig.tar.*[!c]")
     with tarfile.open(archive) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)
-        tar.extractall(sources)
+        tar.extractall(sources, filter="data")
     build = BUILD_PYTHON.format(jobs=os.cpu_count())
-    _call(
-        "CPython",
-        command(folder, ["/bin/sh", "-c", build], stage=sources, mode="rw"),
-        say,
-        env=_ENVIRONMENT,
-    )
+    inside = command(folder, ["/bin/sh", "-c", build], stage=sources, mode="rw")
+    _call("CPython", inside, say, env=_ENVIRONMENT)
 
 
-def _call(what, argv, say, **options):
+def _call(what: str, argv: Sequence[str | Path], say: Say, **options: Any) -> None:
     """Run a command, saying each line it prints; FeedstockError shows the last ones."""
-    tail = collections.deque(maxlen=15)
+    tail: collections.deque[str] = collections.deque(maxlen=15)
     with subprocess.Popen(
         argv,
         stdout=subprocess.PIPE,
@@ -292,7 +352,7 @@ def _call(what, argv, say, **options):
         errors="replace",
         **options,
     ) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             say(line.rstrip())
             tail.append(f"  | {line.rstrip()}")
     if process.returncode:

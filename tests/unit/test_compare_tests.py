@@ -37,7 +37,7 @@ def test_a_failure_that_the_control_shares_is_not_ours(results, monkeypatch):
     monkeypatch.setattr(
         compare_tests, "read_record", lambda path: type("Record", (), {"label": "fast"})
     )
-    row = compare_tests.compare(path, print)
-    assert row["only_package"] == ["numpy.tests.test_a::ours"]
-    assert row["both"] == ["numpy.tests.test_a::machine"]
-    assert row["only_control"] == ["numpy.tests.test_a::other"]
+    row = compare_tests.compare("mkl", path, print)
+    assert row.only_package == ("numpy.tests.test_a::ours",)
+    assert row.both == ("numpy.tests.test_a::machine",)
+    assert row.only_control == ("numpy.tests.test_a::other",)

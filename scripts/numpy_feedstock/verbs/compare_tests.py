@@ -1,97 +1,103 @@
-"""compare-tests: numpy's own tests on the controls, compared with their results on the packages."""
+"""compare-tests: run numpy's own tests on the controls, and compare with the packages' results."""
 
+import argparse
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from .. import figures, junit, options, package_tests, paths, prefix
-from ..errors import FeedstockError
+from .. import figures, junit, measurements, options, package_tests, paths, prefix
+from ..errors import FeedstockError, UsageError
+from ..measurements import ComparedTests, TestsRow
 from ..output import tested
-from ..progress import Progress
+from ..progress import Progress, Say
 from ..record import RESULTS, beside, read_record
 from ..specs import exactly
 
 EPILOG = """\
 examples:
-  feedstock build --tests full         the packages' own results, beside each of them
+  feedstock build --tests full                 the packages' own results, beside each of them
   feedstock compare-tests                      the same tests on the controls
   feedstock compare-tests --blas mkl --json    one of them
-  feedstock compare-tests --record             the README's table, anew
+  feedstock compare-tests --record             make the table of docs/evidence.md again
 
-A failure that the control shares is the machine's; one that only the package has is ours.
+The machine causes a failure that the control has as well. A failure that only the package
+has is ours.
 """
 
 
-def configure_parser(parser):
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_tested(parser)
     options.add_json(parser)
     options.add_record(parser)
 
 
-def execute(args):
-    """Run the verb; exit code 1 when a test fails on a package and not on its control. Raises FeedstockError."""
+def execute(args: argparse.Namespace) -> int:
+    """Run the verb; exit code 1 when a test fails on a package only. Raises FeedstockError."""
     packages = tested(args.numpy, args.blas, args.output)
+    rows = []
     with Progress() as progress:
-        rows = []
         for blas, path in packages.items():
             progress.subject = path.name
-            rows.append({"blas": blas, **compare(path, progress.step)})
-    result = {
-        "host": figures.host(),
-        "packages": {row["blas"]: row.pop("filename") for row in rows},
-        "rows": rows,
-    }
+            rows.append(compare(blas, path, progress.step))
+    result = ComparedTests(
+        host=measurements.this_host(),
+        packages={blas: path.name for blas, path in packages.items()},
+        rows=tuple(rows),
+    )
     if args.record:
-        figures.record("suite", result)
-    figures.show("suite", result, args.json)
-    return 1 if any(row["only_package"] for row in rows) else 0
+        figures.record("compare-tests", result)
+    figures.show("compare-tests", result, args.json)
+    return int(any(row.only_package for row in rows))
 
 
-def compare(path, report):
-    """What numpy's own tests say of a package and of its control, with the label of the package's record."""
+def compare(blas: str, path: Path, say: Say) -> TestsRow:
+    """Return the results of numpy's own tests on a package and on its control."""
     record = read_record(path)
-    report(f"installing the control; its tests run with the label {record.label}")
+    if record is None:
+        raise UsageError(f"no record beside {path}", remedy="feedstock build")
+    say(f"installing the control; its tests run with the label {record.label}")
     package = junit.outcomes(beside(path, RESULTS))
     started = time.monotonic()
-    control = junit.outcomes(run_on_control(path, record.label, report))
-    package_failed, control_failed = (
-        {test for test, outcome in each.items() if outcome == "failed"}
-        for each in (package, control)
+    control = junit.outcomes(run_on_control(path, record.label, say))
+    minutes = round((time.monotonic() - started) / 60, 1)
+    failed, control_failed = _failed(package), _failed(control)
+    otherwise = [test for test in package.keys() & control.keys() if package[test] != control[test]]
+    return TestsRow(
+        blas=blas,
+        label=record.label,
+        minutes=minutes,
+        package=junit.count(package),
+        control=junit.count(control),
+        both=tuple(sorted(failed & control_failed)),
+        only_package=tuple(sorted(failed - control_failed)),
+        only_control=tuple(sorted(control_failed - failed)),
+        otherwise=tuple(sorted(otherwise)),
     )
-    return {
-        "filename": path.name,
-        "label": record.label,
-        "minutes": round((time.monotonic() - started) / 60, 1),
-        "package": junit.count(package),
-        "control": junit.count(control),
-        "both": sorted(package_failed & control_failed),
-        "only_package": sorted(package_failed - control_failed),
-        "only_control": sorted(control_failed - package_failed),
-        "otherwise": sorted(
-            test for test in package.keys() & control.keys() if package[test] != control[test]
-        ),
-    }
 
 
-def run_on_control(path, label, report):
-    """Run the package's own test of numpy's tests in a prefix whose patch is undone; the Path of the results."""
+def _failed(outcomes: Mapping[str, str]) -> set[str]:
+    return {test for test, outcome in outcomes.items() if outcome == "failed"}
+
+
+def run_on_control(path: Path, label: str, say: Say) -> Path:
+    """Run numpy's test suite on the unpatched control. Returns the path of the JUnit file.
+
+    label : of numpy's tests, "fast" or "full"
+
+    Raises FeedstockError when the tests do not end.
+    """
     from rattler_build import Package
 
-    test = (
-        Package.from_file(path)
-        .tests[package_tests.names(path).index(package_tests.NUMPY_TESTS)]
-        .to_dict()
-    )
+    index = package_tests.names(path).index(package_tests.NUMPY_TESTS)
+    test = Package.from_file(path).tests[index].to_dict()
     results = beside(paths.LOGS / path.name, "-control" + RESULTS)
     results.unlink(missing_ok=True)
     log = results.with_suffix(".log")
-    with tempfile.TemporaryDirectory(prefix="suite-") as folder:
-        control = prefix.install(
-            prefix.sources(path),
-            [exactly(path), *test["requirements"]["run"]],
-            Path(folder, "prefix"),
-        )
+    with tempfile.TemporaryDirectory(prefix="compare-tests-") as folder:
+        specs = [exactly(path), *test["requirements"]["run"]]
+        control = prefix.install(prefix.sources(path), specs, Path(folder, "prefix"))
         prefix.undo_patch(control)
         environment = {
             **prefix.activated(control),
@@ -99,9 +105,10 @@ def run_on_control(path, label, report):
             "NUMPY_TEST_RESULTS": str(results),
             "TMPDIR": folder,
         }
-        report(f"testing; log: {log}")
+        say(f"testing; log: {log}")
+        code = "\n".join(test["script"]["content"])
+        command = [str(control / "bin/python"), "-c", code]
         with open(log, "w") as stream:
-            command = [control / "bin/python", "-c", "\n".join(test["script"]["content"])]
             ended = subprocess.run(
                 command,
                 cwd=folder,
@@ -112,7 +119,8 @@ def run_on_control(path, label, report):
             )
     if not results.exists():
         raise FeedstockError(
-            f"numpy's own tests did not end on the control of {path.name} (exit code {ended.returncode})",
+            f"numpy's own tests did not end on the control of {path.name}",
+            found=f"exit code {ended.returncode}",
             log=log,
         )
     return results

@@ -1,37 +1,71 @@
-"""hang-matrix: what the packages do when imported inside dlopen, beside controls whose patch is undone."""
+"""hang-matrix: import the packages and their controls inside dlopen, and count the hangs."""
 
+import argparse
+import functools
 import json
 import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import figures, git, options, paths, prefix, repro, rootfs
-from ..errors import FeedstockError, UsageError
+from .. import figures, git, hang_plot, measurements, options, paths, prefix, repro, rootfs
+from ..errors import UsageError
+from ..measurements import HangMatrix, HangRow
 from ..output import tested
-from ..progress import Progress
+from ..progress import Progress, Say
 from ..specs import exactly
 
 EPILOG = """\
 examples:
   feedstock hang-matrix                                     the whole matrix, 20 imports a cell
   feedstock hang-matrix --blas mkl --layer GNU --threads 8  one row of it
-  feedstock hang-matrix --record matrix                     the README's table, anew
-  feedstock hang-matrix --layer INTEL --threads 2 --threads 8 --trials 1000 --record load
+  feedstock hang-matrix --record hang-matrix                make table and plot again
+  feedstock hang-matrix --layer INTEL --threads 2 --threads 8 --trials 500 --record many-imports
 
-Half of the imports of a cell are plain, in the other half the race is decided: the
+Half of the imports of a cell are in the race. In the other half the race is decided: the
 main thread comes last to its kernel. A cell stops at its third hang of a kind.
 """
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
 KINDS = ("package", "control")
-# the packages that a figure depends on
-_TOLD = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
+# the figures depend on them
+_REPORTED_PACKAGES = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
 
-def configure_parser(parser):
+@dataclass(frozen=True)
+class Cell:
+    """What is asked of a BLAS."""
+
+    blas: str
+    layer: str  # threading layer
+    threads: int
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables that ask for it."""
+        if self.blas != "mkl":
+            return {"OPENBLAS_NUM_THREADS": str(self.threads)}
+        return {
+            "MKL_THREADING_LAYER": self.layer,
+            "MKL_NUM_THREADS": str(self.threads),
+            "MKL_DYNAMIC": "FALSE",
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An installed package or its control, and how the repro is run on it."""
+
+    blas: str
+    kind: str  # of KINDS
+    glibc: str
+    command: Sequence[str | Path]  # what runs the repro there
+    environment: Mapping[str, str]
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_tested(parser)
     parser.add_argument(
         "--layer",
@@ -49,195 +83,168 @@ def configure_parser(parser):
         default=[],
         metavar="DIR",
         help=(
-            "a Linux in a directory, to examine them on its glibc too, repeatable; `feedstock old-glibc` makes build/root-3.11"
+            "a Linux in a directory, to run them on its glibc too, repeatable; "
+            "`feedstock old-glibc` makes build/root-3.11"
         ),
     )
-    parser.add_argument(
-        "--trials",
-        type=int,
-        default=20,
-        metavar="N",
-        help="imports inside dlopen a cell (default: 20)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=10,
-        metavar="SECONDS",
-        help="after which an import counts as hung (default: 10)",
-    )
-    options.add_record(parser, names=("matrix", "load"))
+    options.add_trials(parser, 20, "imports inside dlopen a cell")
+    options.add_record(parser, names=("hang-matrix", "many-imports"))
     options.add_json(parser)
     options.add_dry_run(parser, "name the cells, measure nothing")
 
 
-def execute(args):
+def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
-    if (
-        args.trials < 2
-        or not args.timeout > 0
-        or any(threads < 1 for threads in args.threads or ())
-    ):
-        raise UsageError("--trials must be 2 or more, --timeout above 0, --threads 1 or more")
+    repro.check_trials(args.trials, args.timeout)
+    if any(threads < 1 for threads in args.threads or ()):
+        raise UsageError(f"--threads must be 1 or more, found {min(args.threads)}")
     packages = tested(args.numpy, args.blas, args.output)
     cells = list(matrix(packages, args.layer or LAYERS, args.threads or THREADS))
     if args.dry_run:
-        print(figures.table([{**cell, "imports": args.trials} for cell in cells]))
+        print_cells(cells, args.trials, args.json)
         return 0
     for directory in args.root:
         rootfs.glibc(directory)  # UsageError when it is none
     with Progress() as progress:
         progress.subject = f"numpy {args.numpy}"
-        result = examine(cells, packages, args.root, args.trials, args.timeout, progress.step)
+        result = measure(cells, packages, args, progress.step)
     if args.record:
         figures.record(args.record, result)
-    figures.show("matrix", result, args.json)
+    figures.show("hang-matrix", result, args.json)
     return 0
 
 
-def matrix(flavours, layers, threads):
-    """The cells: a flavour, MKL's threading layer, and a number of threads."""
+def matrix(
+    flavours: Iterable[str], layers: Sequence[str], threads: Sequence[int]
+) -> Iterator[Cell]:
+    """Yield the cells: a flavour, MKL's threading layer, and a number of threads."""
     for blas in flavours:
-        for layer in layers if blas == "mkl" else ["as built"]:
+        for layer in layers if blas == "mkl" else [hang_plot.LAYER_AS_BUILT]:
             for count in threads:
-                yield {"blas": blas, "layer": layer, "threads": count}
+                yield Cell(blas, layer, count)
 
 
-def examine(cells, packages, roots, trials, timeout, report):
-    """What `figures` keeps: the host, versions, and a row for each glibc, cell and kind of package."""
-    import asyncio
-
-    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="evidence-") as folder:
-        report("installing the packages and their controls")
-        places, versions = make_prefixes(packages, Path(folder))
-        for number, directory in enumerate(roots):
-            places += [
-                _in_root(directory, path, blas, kind, Path(folder, f"{number}-{blas}-{kind}"))
-                for blas, path in packages.items()
-                for kind in KINDS
-            ]
-        rows = asyncio.run(
-            _examine_all(cells, places, ("--trials", trials, "--timeout", timeout), report)
-        )
-    names = {blas: path.name for blas, path in packages.items()}
-    return {
-        "host": figures.host(),
-        "commit": git.commit(),
-        "packages": names,
-        "versions": versions,
-        "rows": rows,
-    }
+def print_cells(cells: Sequence[Cell], trials: int, as_json: bool) -> None:
+    rows = [{**asdict(cell), "imports": trials} for cell in cells]
+    print(json.dumps(rows, indent=1) if as_json else figures.table(rows))
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a package or its control can be examined."""
+def measure(
+    cells: Sequence[Cell], packages: Mapping[str, Path], args: argparse.Namespace, say: Say
+) -> HangMatrix:
+    """Return a row for each cell, glibc and kind of package.
 
-    blas: str
-    kind: str  # of KINDS
-    glibc: str
-    command: list  # what runs the repro there
-    environment: dict
+    packages : {flavour: path}
+    args : root, trials and timeout
+    """
+    paths.BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="hang-matrix-") as folder:
+        say("installing the packages and their controls")
+        setups, versions = install_here(packages, Path(folder))
+        for number, directory in enumerate(args.root):
+            stage = Path(folder, f"rootfs-{number}")
+            setups += install_in_rootfs(packages, directory, stage)
+        common = ("--trials", args.trials, "--timeout", args.timeout)
+        rows = measure_cells(cells, setups, common, say)
+    return HangMatrix(
+        host=measurements.this_host(),
+        commit=git.commit(),
+        packages={blas: path.name for blas, path in packages.items()},
+        versions=versions,
+        rows=tuple(rows),
+    )
 
 
-def make_prefixes(packages, folder):
-    """The Places on this machine, and {package: version} of what is in them."""
-    places, versions = [], {}
+def install_here(packages: Mapping[str, Path], folder: Path) -> tuple[list[Setup], dict[str, str]]:
+    """Return the setups on this machine, and {package: version} of what is in them."""
+    setups = []
+    versions: dict[str, str] = {}
+    glibc = measurements.this_host().glibc
     for blas, path in packages.items():
         for kind in KINDS:
             specs = [exactly(path), "gxx_linux-64"]
             made = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
             if kind == "control":
                 prefix.undo_patch(made)
-            places.append(
-                Place(
-                    blas,
-                    kind,
-                    figures.host()["glibc"],
-                    [made / "bin/python", repro.PROGRAM],
-                    prefix.activated(made),
-                )
-            )
-        records = [json.loads(record.read_text()) for record in made.glob("conda-meta/*.json")]
-        versions.update(
-            {record["name"]: record["version"] for record in records if record["name"] in _TOLD}
-        )
-    return places, dict(sorted(versions.items()))
+            command = [made / "bin/python", repro.PROGRAM]
+            setups.append(Setup(blas, kind, glibc, command, prefix.activated(made)))
+        versions.update(_versions(made))
+    return setups, dict(sorted(versions.items()))
 
 
-def _in_root(directory, path, blas, kind, stage):
-    """The Place of a package in a root; ``stage`` is the folder that is seen there."""
+def _versions(made: Path) -> dict[str, str]:
+    """Return the versions of the packages in a prefix that the figures depend on."""
+    versions = {}
+    for path in made.glob("conda-meta/*.json"):
+        record = json.loads(path.read_text())
+        if record["name"] in _REPORTED_PACKAGES:
+            versions[record["name"]] = record["version"]
+    return versions
+
+
+def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Path) -> list[Setup]:
+    """Return the setups in another Linux.
+
+    directory : the rootfs
+    folder : new, for what is seen there as /mnt
+    """
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     interpreter = rootfs.interpreter(directory, python)
-    made = stage / "prefix"
-    prefix.assemble(path, prefix.sources(path)[1:], [], made)
-    if kind == "control":
-        prefix.undo_patch(made)
-    shutil.copytree(repro.PROGRAM.parent, stage / "repro")
-    command = rootfs.command(directory, [interpreter, "/mnt/repro/repro.py"], stage=stage)
-    # a conda Python's own library path leads there; MKL looks for TBB on it
-    libraries = {"LD_LIBRARY_PATH": "/mnt/prefix/lib"}
     environment = rootfs.environment(
-        {"PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages", **libraries}
-    )
-    return Place(blas, kind, rootfs.glibc(directory), command, environment)
-
-
-async def _examine_all(cells, places, args, report):
-    import asyncio
-
-    cores = asyncio.Semaphore(os.cpu_count())
-
-    async def examine_one(cell, place):
-        async with cores:
-            examined = await repro.examine(
-                place.command, *args, *_variables(cell), environment=place.environment
-            )
-        verdict = "AFFECTED" if examined["affected"] else "not affected"
-        report(
-            f"{cell['blas']} {cell['layer']} {cell['threads']} threads, glibc {place.glibc}, {place.kind}: {verdict}"
-        )
-        return _row(cell, place, examined)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(examine_one(cell, place))
-                for cell in cells
-                for place in places
-                if place.blas == cell["blas"]
-            ]
-    except* FeedstockError as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def _variables(cell):
-    """The repro's options that make a cell."""
-    if cell["blas"] == "mkl":
-        names = {
-            "MKL_THREADING_LAYER": cell["layer"],
-            "MKL_NUM_THREADS": cell["threads"],
-            "MKL_DYNAMIC": "FALSE",
+        {
+            "PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages",
+            # a conda Python's own library path leads there; MKL looks for TBB on it
+            "LD_LIBRARY_PATH": "/mnt/prefix/lib",
         }
-    else:
-        names = {"OPENBLAS_NUM_THREADS": cell["threads"]}
-    return [part for name, value in names.items() for part in ("--env", f"{name}={value}")]
+    )
+    setups = []
+    for blas, path in packages.items():
+        for kind in KINDS:
+            stage = folder / f"{blas}-{kind}"
+            made = stage / "prefix"
+            prefix.assemble(path, prefix.built_with(path), [], made)
+            if kind == "control":
+                prefix.undo_patch(made)
+            shutil.copytree(repro.FOLDER, stage / "repro")
+            command = rootfs.command(directory, [interpreter, "/mnt/repro/repro.py"], stage)
+            setups.append(Setup(blas, kind, rootfs.glibc(directory), command, environment))
+    return setups
 
 
-def _row(cell, place, examined):
-    after = repro.after_import(examined)
-    return {
-        **cell,
-        "kind": place.kind,
-        "glibc": place.glibc,
-        "calls": repro.calls(examined),
-        "plain": repro.hangs(examined, late=False),
-        "decided": repro.hangs(examined, late=True),
-        "os_threads": after["os_threads"],
-        "max_threads": after["max_threads"],
-        "layer_found": after["layer"],
-        "library": after["library"],
-        "kernels": after["kernels"],
-        "stacks": repro.stacks(examined),
-    }
+def measure_cells(
+    cells: Sequence[Cell], setups: Sequence[Setup], common: Sequence[object], say: Say
+) -> list[HangRow]:
+    """Return a row for each cell and setup of its BLAS; ``common`` are options of the repro."""
+    jobs = [
+        functools.partial(_measure, cell, setup, common, say)
+        for cell in cells
+        for setup in setups
+        if setup.blas == cell.blas
+    ]
+    return repro.run_all(jobs, at_a_time=os.cpu_count() or 1)
+
+
+async def _measure(cell: Cell, setup: Setup, common: Sequence[object], say: Say) -> HangRow:
+    args = list(common)
+    for name, value in cell.variables().items():
+        args += ["--env", f"{name}={value}"]
+    report = await repro.run(setup.command, args, setup.environment)
+    where = f"{cell.blas} {cell.layer} {cell.threads} threads, glibc {setup.glibc}"
+    say(f"{where}, {setup.kind}: {report.verdict}")
+    after = report.after_import()
+    return HangRow(
+        blas=cell.blas,
+        layer=cell.layer,
+        threads=cell.threads,
+        kind=setup.kind,
+        glibc=setup.glibc,
+        products=report.products(),
+        hangs_in_race=report.hangs(main_late=False),
+        hangs_main_late=report.hangs(main_late=True),
+        os_threads=after["os_threads"],
+        max_threads=after["max_threads"],
+        layer_found=after["layer"],
+        library=after["library"],
+        kernels=after["kernels"],
+        stacks=report.stacks(),
+    )

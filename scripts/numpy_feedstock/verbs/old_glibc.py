@@ -1,35 +1,41 @@
-"""old-glibc: the packages run on an older glibc, in a root of another Linux.
+"""old-glibc: run the packages on an older glibc, in the file tree of another Linux.
 
-Each package is put, with what it needs at run time, before the root's own
-Python, and then: its declared glibc, an import, a matrix product, numpy's tests
-of linalg, the repro, and the control: the same package with its patch undone,
-which the repro must find AFFECTED.
+Each package and what it needs at run time come before the other Linux's own
+Python. The checks are: the glibc that the package declares, an import, a matrix
+product, numpy's tests of linalg, the repro, and the control. The control is the
+same package with its patch undone, and the repro must find the matrix product.
 """
 
+import argparse
 import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .. import bootstrap, channel, child, compiler_cache, elf, options, paths, prefix, rootfs
-from ..errors import UsageError
+from .. import bootstrap, channel, child, compiler_cache, options, paths, prefix, repro, rootfs
+from ..errors import FeedstockError, UsageError
 from ..output import all_packages
 from ..progress import Progress
+from ..record import read_record
 from ..specs import oldest_glibc
+
+if TYPE_CHECKING:
+    from rattler_build import Package
 
 EPILOG = """\
 examples:
   feedstock old-glibc                          every package in output/, on glibc 2.31
   feedstock old-glibc --dry-run                what would be made and run
-  feedstock old-glibc --root /srv/ubi8         in a root that is there already
+  feedstock old-glibc --root /srv/ubi8         in a Linux that is there already
 
 a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
-  podman run --name floor UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
-  mkdir /srv/ubi8 && podman export floor | tar -x -C /srv/ubi8
+  podman run --name ubi8 UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
+  mkdir /srv/ubi8 && podman export ubi8 | tar -x -C /srv/ubi8
 """
 TEST_TOOLS = ("pytest", "hypothesis")
 # of numpy's chained errors the first says which library or symbol version is missing
@@ -50,17 +56,20 @@ a = numpy.arange(250000).reshape(500, 500) % 97
 assert ((a.astype(float) @ a) == (a @ a)).all(), "wrong product"
 print("right, by", *set(re.findall(r"lib(?:mkl_rt|openblas)\\b.*", open("/proc/self/maps").read())))
 """
-LIBRARY = {"mkl": "libmkl_rt.so.2", "openblas": "libopenblas.so.0"}
-# what the repro must end with where the patch is undone
-AFFECTED = {"mkl": "AFFECTED: hang, calls, threads failed", "openblas": "AFFECTED: calls failed"}
+LINALG = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "numpy.linalg")
+REPRO = ("/mnt/repro/repro.py", "--json", "--timeout", "10")
+# name of the library in the message; MKL's soname changes with its major version
+LIBRARY = {"mkl": "libmkl_rt.so.", "openblas": "libopenblas.so.0"}
+# what the repro must say where the patch is undone
+CONTROL = {"mkl": "AFFECTED: hang, calls, threads failed", "openblas": "LATENT: calls failed"}
 CHECK_SECONDS = 1800  # of one check, on a busy machine
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finding:
     """The outcome of one check on one package."""
 
-    package: str
+    package: str  # file name
     check: str
     green: bool
     expected: str
@@ -68,7 +77,32 @@ class Finding:
     output: str = ""  # all that the check printed
 
 
-def configure_parser(parser):
+@dataclass(frozen=True)
+class Setup:
+    """A package that can be run in a rootfs."""
+
+    package: "Package"
+    rootfs: Path
+    python: str  # path of the rootfs's Python
+    stage: Path  # is seen there as /mnt
+
+    @property
+    def blas(self) -> str:
+        return blas_of(self.package)
+
+    @property
+    def prefix(self) -> Path:
+        return self.stage / "prefix"
+
+    def run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run the rootfs's Python. Raises subprocess.TimeoutExpired after CHECK_SECONDS."""
+        minor = python_of(self.package)
+        variables = {"PYTHONPATH": f"/mnt/prefix/lib/python{minor}/site-packages"}
+        command = [self.python, *argv]
+        return rootfs.run(self.rootfs, command, self.stage, variables, CHECK_SECONDS)
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "packages",
         nargs="*",
@@ -85,47 +119,57 @@ def configure_parser(parser):
             "(default: Debian 11 with a CPython, made in build/)"
         ),
     )
-    options.add_dry_run(parser)
+    options.add_dry_run(parser, "say what would be made and run, change nothing")
     options.add_json(parser)
     options.add_verbose(parser)
 
 
-def execute(args):
+def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
-    from tabulate import tabulate
-
     if args.root:
-        rootfs.glibc(args.root)
+        rootfs.glibc(args.root)  # UsageError when it is none
     packages = [open_package(path) for path in args.packages or all_packages()]
+    if args.root:
+        for python in {python_of(package) for package in packages}:
+            rootfs.check_tools(args.root, python)
     if args.dry_run:
-        rows = [{"package": package.filename, **_plan(args.root, package)} for package in packages]
-        print(json.dumps(rows, indent=1) if args.json else tabulate(rows, headers="keys"))
+        print_plan([plan(args.root, package) for package in packages], args.json)
         return 0
-    findings = []
-    with Progress(stream=sys.stderr, verbose=args.verbose) as progress:
-        for package in packages:
-            progress.subject = package.filename
-            folder = args.root or rootfs.ensure(python_of(package), progress)
-            for finding in examine(package, folder, progress):
-                findings.append(finding)
-                progress.step(
-                    f"{finding.check}: {'ok' if finding.green else 'RED'}: {finding.found}"
-                )
-                if finding.output and (args.verbose or not finding.green):
-                    progress.step(finding.output)
-    report(findings, args.json)
+    findings: list[Finding] = []
+    try:
+        run_checks(packages, args.root, args.verbose, findings)
+    finally:
+        # an error on the way does not take the findings with it
+        if findings:
+            print_result(findings, args.json)
     return 0 if all(finding.green for finding in findings) else 1
 
 
-def open_package(path):
-    """The package at a path; UsageError when it is not one of ours."""
+def run_checks(
+    packages: "Sequence[Package]", given: Path | None, verbose: bool, findings: list[Finding]
+) -> None:
+    """Add the findings on all packages, as they come. ``given`` is the rootfs of --root."""
+    with Progress(verbose=verbose) as progress:
+        for package in packages:
+            progress.subject = package.filename
+            folder = given or rootfs.ensure(python_of(package), progress)
+            for finding in check_package(package, folder, progress):
+                findings.append(finding)
+                colour = "ok" if finding.green else "RED"
+                progress.step(f"{finding.check}: {colour}: {finding.found}")
+                if finding.output and (verbose or not finding.green):
+                    progress.step(finding.output)
+
+
+def open_package(path: Path) -> "Package":
+    """Return the package at a path. Raises UsageError when it is not one of ours."""
     from rattler_build import Package, RattlerBuildError
 
     try:
         package = Package.from_file(path)
     except RattlerBuildError as error:
         raise UsageError(f"not a package: {path}", found=error) from None
-    if package.name != "numpy" or blas_of(package) not in AFFECTED:
+    if package.name != "numpy" or blas_of(package) not in CONTROL:
         raise UsageError(
             f"not a package of this feedstock: {path}",
             found=f"{package.name} {package.build_string}",
@@ -133,88 +177,118 @@ def open_package(path):
     return package
 
 
-def blas_of(package):
-    return package.build_string.split("_")[0]
+def blas_of(package: "Package") -> str:
+    return str(package.build_string).split("_")[0]
 
 
-def python_of(package):
-    """Its Python's minor version, "3.11"."""
+def python_of(package: "Package") -> str:
+    """Return the minor version of a package's Python, "3.11"."""
     return re.sub(r".*_py3(\d+)h.*", r"3.\1", package.build_string)
 
 
-def examine(package, folder, progress):
-    """The findings on one package in a root; what is red ends them where nothing after it would prove anything."""
-    here, python = rootfs.glibc(folder), rootfs.interpreter(folder, python_of(package))
-    floor = oldest_glibc(Path(package.path))
-    green = elf.order(floor) <= elf.order(here)
-    found = f"needs __glibc >={floor}, the root has {here}"
-    yield Finding(package.filename, "glibc", green, f"__glibc at most {here}", found)
-    if not green:
+def check_package(package: "Package", folder: Path, progress: Progress) -> Iterator[Finding]:
+    """Yield the findings on one package in a rootfs.
+
+    A red check ends them where the checks after it would prove nothing.
+    """
+    here = rootfs.glibc(folder)
+    glibc = check_glibc(package, here)
+    yield glibc
+    if not glibc.green:
         return
-    source = bootstrap.ensure(python_of(package), compiler_cache.program(), progress.step)
     # in build/, so that the package cache's files are linked and not copied
-    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="floor-") as stage:
-        assembled = Path(stage, "prefix")
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="old-glibc-") as stage:
+        python = rootfs.interpreter(folder, python_of(package))
+        setup = Setup(package, folder, python, Path(stage))
         child.run(
             prefix.assemble,
-            package.path,
-            [channel.url(source)],
+            Path(package.path),
+            channels_of(package, progress),
             TEST_TOOLS,
-            assembled,
-            log=paths.LOGS / "floor.log",
+            setup.prefix,
+            log=paths.LOGS / "old-glibc.log",
         )
-        shutil.copytree(paths.RECIPE.parent / "repro", Path(stage, "repro"))
-        repro, blas = [python, "/mnt/repro/repro.py", "--timeout", "10"], blas_of(package)
-        for name, argv, code, expected in (
-            ("import", [python, "-c", IMPORT], 0, f"{package.version} on glibc {here}"),
-            ("matmul", [python, "-c", MATMUL], 0, f"right, by {LIBRARY[blas]}"),
-            (
-                "linalg",
-                [
-                    python,
-                    "-m",
-                    "pytest",
-                    "-q",
-                    "-p",
-                    "no:cacheprovider",
-                    "--pyargs",
-                    "numpy.linalg",
-                ],
-                0,
-                " passed",
-            ),
-            ("repro", repro, 0, "not affected"),
-            ("control", repro, 1, AFFECTED[blas]),
-        ):
-            progress.step(f"running: {name}")
-            if name == "control":
-                prefix.undo_patch(assembled)
-            finding = run_check(package, folder, stage, name, argv, code, expected)
-            yield finding
-            if name in ("import", "repro") and not finding.green:
-                return
+        shutil.copytree(repro.FOLDER, setup.stage / "repro")
+        yield from check_setup(setup, here, progress)
 
 
-def run_check(package, folder, stage, name, argv, code, expected):
-    """The Finding of one command: its exit code and the last line it printed."""
-    env = {"PYTHONPATH": f"/mnt/prefix/lib/python{python_of(package)}/site-packages"}
+def check_setup(setup: Setup, glibc: str, progress: Progress) -> Iterator[Finding]:
+    """Yield the findings of what is run: the import first, the control last."""
+    package = setup.package
+    progress.step("running: import")
+    imported = check_output(setup, "import", ["-c", IMPORT], f"{package.version} on glibc {glibc}")
+    yield imported
+    if not imported.green:
+        return
+    progress.step("running: matmul")
+    yield check_output(setup, "matmul", ["-c", MATMUL], f"right, by {LIBRARY[setup.blas]}")
+    progress.step("running: linalg")
+    yield check_output(setup, "linalg", LINALG, " passed")
+    progress.step("running: repro")
+    fixed = check_repro(setup, "repro", "FIXED")
+    yield fixed
+    if not fixed.green:
+        return
+    progress.step("running: control")
+    prefix.undo_patch(setup.prefix)
+    yield check_repro(setup, "control", CONTROL[setup.blas])
+
+
+def check_glibc(package: "Package", here: str) -> Finding:
+    """Compare the glibc that a package declares with the rootfs's."""
+    from rattler import Version
+
+    needed = oldest_glibc(Path(package.path))
+    green = needed == "none" or Version(needed) <= Version(here)
+    found = f"needs __glibc >={needed}, the root has {here}"
+    return Finding(package.filename, "glibc", green, f"__glibc at most {here}", found)
+
+
+def check_output(setup: Setup, check: str, argv: Sequence[str], expected: str) -> Finding:
+    """Run Python; it must end with 0 and a last line that has the expected text."""
     try:
-        done = rootfs.run(folder, argv, stage=stage, env=env, timeout=CHECK_SECONDS)
+        done = setup.run(argv)
     except subprocess.TimeoutExpired:
-        return Finding(
-            package.filename, name, False, expected, f"did not end in {CHECK_SECONDS} seconds"
-        )
+        return too_slow(setup, check, expected)
     output = (done.stderr + done.stdout).strip()
     last = output.splitlines()[-1] if output else f"exit code {done.returncode}, no output"
-    if argv[1].endswith("repro.py") and done.returncode == 2:
-        raise UsageError(f"the repro cannot run in {folder}", found=last)
-    return Finding(
-        package.filename, name, done.returncode == code and expected in last, expected, last, output
-    )
+    green = done.returncode == 0 and expected in last
+    return Finding(setup.package.filename, check, green, expected, last, output)
 
 
-def report(findings, as_json):
-    """The closing table, or JSON."""
+def check_repro(setup: Setup, check: str, expected: str) -> Finding:
+    """Run the repro; its verdict must begin with the expected text."""
+    try:
+        done = setup.run(REPRO)
+    except subprocess.TimeoutExpired:
+        return too_slow(setup, check, expected)
+    try:
+        found = repro.parse(done.returncode, done.stdout, done.stderr).summary
+    except FeedstockError as error:
+        found = f"no verdict: {error}"
+    green = found.startswith(expected)
+    return Finding(setup.package.filename, check, green, expected, found, done.stderr.strip())
+
+
+def too_slow(setup: Setup, check: str, expected: str) -> Finding:
+    found = f"did not end in {CHECK_SECONDS} seconds"
+    return Finding(setup.package.filename, check, False, expected, found)
+
+
+def channels_of(package: "Package", progress: Progress) -> list[str]:
+    """Return the URLs of the channels that have what a package needs."""
+    path = Path(package.path)
+    if read_record(path):
+        return prefix.built_with(path)
+    names = channel.choose(["auto"])
+    if names == ["bootstrap"]:
+        python = python_of(package)
+        names = [str(bootstrap.ensure(python, compiler_cache.program(), progress.step))]
+    return [channel.url(name) for name in names]
+
+
+def print_result(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print the closing table, or JSON."""
     from tabulate import tabulate
 
     if as_json:
@@ -233,16 +307,28 @@ def report(findings, as_json):
     print(tabulate(rows, headers="keys"))
 
 
-def _plan(given, package):
+@dataclass(frozen=True)
+class Plan:
+    """What would be run, and what would be made first."""
+
+    package: str  # file name
+    root: str
+    to_do: str
+
+
+def plan(given: Path | None, package: "Package") -> Plan:
+    """Return what would be done with a package; ``given`` is the rootfs of --root."""
+    python = python_of(package)
     if given:
-        return {
-            "root": str(given),
-            "to do": f"run in glibc {rootfs.glibc(given)}, {rootfs.interpreter(given, python_of(package))}",
-        }
-    folder, there = rootfs.made(python_of(package))
-    return {
-        "root": str(folder),
-        "to do": "run"
-        if there
-        else f"make it: Debian's {rootfs.SUITE}, CPython {python_of(package)}; run",
-    }
+        found = f"glibc {rootfs.glibc(given)}, {rootfs.interpreter(given, python)}"
+        return Plan(package.filename, str(given), f"run in {found}")
+    folder, there = rootfs.made(python)
+    to_do = "run" if there else f"make it: Debian's {rootfs.SUITE}, CPython {python}; run"
+    return Plan(package.filename, str(folder), to_do)
+
+
+def print_plan(plans: Sequence[Plan], as_json: bool) -> None:
+    from tabulate import tabulate
+
+    rows = [asdict(each) for each in plans]
+    print(json.dumps(rows, indent=1) if as_json else tabulate(rows, headers="keys"))

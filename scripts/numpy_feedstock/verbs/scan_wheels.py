@@ -1,132 +1,124 @@
-"""scan-wheels: which released numpys multiply matrices when imported, and hang inside dlopen with MKL."""
+"""scan-wheels: find the released numpys that multiply matrices at import, and hang with MKL."""
 
+import argparse
+import functools
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from audit_numpy import gate
+from audit_numpy import AFFECTED, FIXED, UNKNOWN, gate
 
-from .. import bootstrap, figures, options, released, repro, wheel
-from ..errors import FeedstockError, UsageError
-from ..progress import Progress
+from .. import bootstrap, figures, measurements, options, released, repro, wheel
+from ..errors import UsageError
+from ..measurements import ReleaseRow, ScanOfWheels
+from ..progress import Progress, Say
 
 EPILOG = """\
 examples:
-  feedstock scan-wheels                     every release from the last one without the check
+  feedstock scan-wheels                     all known releases, from the last without the check
   feedstock scan-wheels 2.3.5 2.4.5         two of them
   feedstock scan-wheels --trials 60         look harder
-  feedstock scan-wheels --record            the README's table, anew
+  feedstock scan-wheels --record            make the table of docs/evidence.md again
 
-The released wheels' own product is replaced by MKL's. Half of the trials are plain,
-in the other half the race is decided: the main thread comes last to its kernel.
+The matrix product of the released wheels is replaced by MKL's. Half of the imports are in
+the race. In the other half the race is decided: the main thread comes last to its kernel.
 """
-# where the workers are found to hang on any x86 CPU
+# the workers are seen to hang with these on any x86 CPU
 _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
 
 
-def configure_parser(parser):
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release", nargs="*", metavar="RELEASE", help="numpy releases (default: all that are known)"
     )
-    parser.add_argument(
-        "--trials",
-        type=int,
-        default=8,
-        metavar="N",
-        help="imports of each release inside dlopen (default: 8)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=10,
-        metavar="SECONDS",
-        help="after which an import counts as hung (default: 10)",
-    )
+    options.add_trials(parser, 8, "imports of each release inside dlopen")
     options.add_record(parser)
     options.add_json(parser)
 
 
-def execute(args):
+def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
     known = released.known()
     for release in args.release:
         if release not in known:
             raise UsageError(f"unknown numpy release: {release}", known=", ".join(known))
-    if args.trials < 2 or not args.timeout > 0:
-        raise UsageError(
-            f"--trials must be 2 or more and --timeout above 0, found {args.trials} and {args.timeout:g}"
-        )
+    repro.check_trials(args.trials, args.timeout)
     released.check_platform()
     with Progress() as progress:
-        progress.subject = "bisect"
-        result = examine(args.release or list(known), args.trials, args.timeout, progress.step)
+        progress.subject = "scan-wheels"
+        releases = args.release or list(known)
+        result = measure_releases(releases, args.trials, args.timeout, progress.step)
     if args.record:
-        figures.record("bisect", result)
-    figures.show("bisect", result, args.json)
+        figures.record("scan-wheels", result)
+    figures.show("scan-wheels", result, args.json)
     return 0
 
 
-def examine(releases, trials, timeout, report):
-    """What `figures` keeps of a bisect: the host, the date, and a row for each release."""
-    import asyncio
+def measure_releases(
+    releases: Sequence[str], trials: int, timeout: float, say: Say
+) -> ScanOfWheels:
+    """Return a row for each release.
 
+    trials : imports of each release inside dlopen
+    timeout : seconds, after which an import counts as hung
+    """
     started = time.monotonic()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    mkl = released.unpack_mkl(bootstrap.download_wheels(sys.executable, python, report))
+    mkl = released.unpack_mkl(bootstrap.download_wheels(sys.executable, python, say))
     folders = {release: released.unpack_release(release) for release in releases}
-    with tempfile.TemporaryDirectory(prefix="bisect-") as folder:
-        variables = {"LD_PRELOAD": str(released.build_shim(folder)), "RELEASED_MKL": str(mkl)}
-        rows = asyncio.run(
-            _examine_all(
-                folders, variables, ("--trials", trials, "--timeout", timeout, *_THREADS), report
-            )
-        )
-    return {"host": figures.host(), "seconds": round(time.monotonic() - started), "rows": rows}
+    args = ("--trials", trials, "--timeout", timeout, *_THREADS)
+    with tempfile.TemporaryDirectory(prefix="scan-wheels-") as folder:
+        shim = released.build_shim(Path(folder))
+        variables = {"LD_PRELOAD": str(shim), "RELEASED_MKL": str(mkl)}
+        jobs = [
+            functools.partial(_measure, release, unpacked, variables, args, say)
+            for release, unpacked in folders.items()
+        ]
+        # a hung import needs no core, and where the race is decided, load changes nothing
+        rows = repro.run_all(jobs, at_a_time=3 * (os.cpu_count() or 1))
+    seconds = round(time.monotonic() - started)
+    return ScanOfWheels(measurements.this_host(), seconds, tuple(rows))
 
 
-async def _examine_all(folders, variables, args, report):
-    # a hung import waits and needs no core, and where the race is decided, load decides nothing
-    import asyncio
-
-    places = asyncio.Semaphore(3 * os.cpu_count())
-
-    async def examine_one(release, folder):
-        async with places:
-            row = await _row(release, folder, variables, args)
-        report(f"{release}: {row['verdict']}")
-        return row
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(examine_one(*item)) for item in folders.items()]
-    except* FeedstockError as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-async def _row(release, folder, variables, args):
+async def _measure(
+    release: str,
+    folder: Path | None,
+    variables: Mapping[str, str],
+    args: Sequence[object],
+    say: Say,
+) -> ReleaseRow:
+    """Return the row of one release; ``folder`` is where its wheel is unpacked."""
     if folder is None:
-        return {"release": release, "verdict": f"no wheel for {wheel.TAG}"}
-    state = gate((folder / "numpy" / "__init__.py").read_text())
-    environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
-    checks = ("--check", "hang", "--check", "calls")
-    report = await repro.examine(
-        [sys.executable, repro.PROGRAM], *checks, *args, environment=environment
+        reason = f"no wheel for {wheel.TAG}"
+        say(f"{release}: {UNKNOWN}: {reason}")
+        return ReleaseRow(release, UNKNOWN, reason)
+    report = await repro.run(
+        [sys.executable, repro.PROGRAM],
+        ["--check", "hang", "--check", "calls", *args],
+        {**os.environ, **variables, "PYTHONPATH": str(folder)},
     )
-    calls, plain, decided = (
-        repro.calls(report),
-        repro.hangs(report, late=False),
-        repro.hangs(report, late=True),
+    row = _row(release, gate((folder / "numpy" / "__init__.py").read_text()), report)
+    say(f"{release}: {row.verdict}")
+    return row
+
+
+def _row(release: str, state: str, report: repro.Report) -> ReleaseRow:
+    """Return what a report says about a release; ``state`` is audit_numpy.gate's word."""
+    in_race = report.hangs(main_late=False)
+    main_late = report.hangs(main_late=True)
+    products = report.products()
+    # MKL makes the product of each wheel here, so none is LATENT
+    verdict = AFFECTED if products + in_race[0] + main_late[0] else FIXED
+    return ReleaseRow(
+        release=release,
+        verdict=verdict,
+        has_check=state != "absent",
+        gated=state == "gated",
+        products=products,
+        hangs_in_race=in_race,
+        hangs_main_late=main_late,
+        stacks=report.stacks(),
     )
-    verdict = "hangs" if plain[0] + decided[0] else "multiplies at import" if calls else "ok"
-    return {
-        "release": release,
-        "check": state != "absent",
-        "gated": state == "gated",
-        "calls": calls,
-        "plain": plain,
-        "decided": decided,
-        "verdict": verdict,
-        "stacks": repro.stacks(report),
-    }

@@ -1,17 +1,18 @@
-"""Operations of numpy that call no BLAS, timed; run by path, in the Python that is examined.
+"""Time operations of numpy that call no BLAS. The Python that is measured runs this file.
 
-Prints {operation: seconds of the fastest of its repetitions} as JSON.
+Prints {operation: seconds of one call, in the fastest of its repetitions} as JSON.
 """
 
 import json
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 SECONDS = 0.02  # of one repetition, at least
 REPETITIONS = 5
-# three arrays fit into a core's caches: of larger ones it is where a process's pages lie that is
-# measured (of 100,000, one and the same build took 33 or 45 microseconds for `add f8`)
+# Three such arrays fit into a core's caches. With larger ones the time depends on where the
+# process's pages lie: with 100,000 the same build took 33 or 45 microseconds for `add f8`.
 SIZE = 20_000
 
 random = np.random.default_rng(0)
@@ -24,7 +25,7 @@ small = f8[:10]
 words = i8.astype("U")[:10_000]
 out8, out4, outi = np.empty_like(f8), np.empty_like(f4), np.empty_like(i8)
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[], object]] = {
     "add f8": lambda: np.add(f8, g8, out=out8),
     "multiply f4": lambda: np.multiply(f4, g4, out=out4),
     "divide f8": lambda: np.divide(f8, g8, out=out8),
@@ -82,15 +83,19 @@ OPERATIONS = {
 }
 
 
-def seconds(operation):
-    """Of one call: the fastest of the repetitions, each of as many calls as fill SECONDS."""
+def seconds(operation: Callable[[], object]) -> float:
+    """Return the seconds of one call, in the fastest of the repetitions.
+
+    A repetition has as many calls as fill SECONDS.
+    """
     calls, spent = 1, 0.0
     while spent < SECONDS:
         calls, spent = calls * 2, repeat(operation, calls * 2)
     return min(repeat(operation, calls) for _ in range(REPETITIONS)) / calls
 
 
-def repeat(operation, calls):
+def repeat(operation: Callable[[], object], calls: int) -> float:
+    """Return the seconds of so many calls."""
     start = time.perf_counter()
     for _ in range(calls):
         operation()

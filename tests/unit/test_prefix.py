@@ -1,0 +1,83 @@
+"""Prefixes: the variables of an activated one, and what a rootfs is taken to provide."""
+
+import json
+import os
+
+import pytest
+
+from numpy_feedstock import channel, prefix
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty prefix; its path has a space."""
+    made = tmp_path / "a prefix"
+    (made / "conda-meta").mkdir(parents=True)
+    (made / "bin").mkdir()
+    return made
+
+
+def test_the_variables_that_conda_keeps_in_its_state_are_set(folder, monkeypatch):
+    monkeypatch.setenv("FROM_THE_SHELL", "stays")
+    variables = {"MKL_THREADING_LAYER": "SEQUENTIAL", "QUOTED": 'a "b"\nc'}
+    (folder / "conda-meta" / "state").write_text(json.dumps({"env_vars": variables}))
+    found = prefix.activated(folder)
+    assert {name: found[name] for name in variables} == variables
+    assert found["CONDA_PREFIX"] == str(folder)
+    assert found["PATH"].split(":")[0] == str(folder / "bin")
+    assert found["FROM_THE_SHELL"] == "stays"
+
+
+def test_the_scripts_of_its_packages_are_run(folder):
+    scripts = folder / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    (scripts / "compiler.sh").write_text('export CXX="$CONDA_PREFIX/bin/g++"\n')
+    assert prefix.activated(folder)["CXX"] == f"{folder}/bin/g++"
+
+
+def test_no_inherited_variable_changes_what_it_does(folder, monkeypatch):
+    for name in ("MKL_NUM_THREADS", "PYTHONPATH", "LD_PRELOAD", "CONDA_DEFAULT_ENV"):
+        monkeypatch.setenv(name, "")
+    assert "MKL_NUM_THREADS" not in prefix.activated(folder)
+    assert "PYTHONPATH" not in prefix.activated(folder)
+    assert os.environ["PYTHONPATH"] == ""
+
+
+def listed(folder, *packages):
+    """A channel whose index lists packages: (name, version, build, depends). Its URL."""
+    entries = {}
+    for name, version, build, depends in packages:
+        entries[f"{name}-{version}-{build}.conda"] = {
+            "name": name,
+            "version": version,
+            "build": build,
+            "build_number": 0,
+            "depends": depends,
+            "subdir": channel.this_platform(),
+            "sha256": "0" * 64,
+            "size": 1,
+        }
+    for subdir, index in ((channel.this_platform(), entries), ("noarch", {})):
+        (folder / subdir).mkdir(parents=True)
+        repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": index}
+        (folder / subdir / "repodata.json").write_text(json.dumps(repodata))
+    return channel.url(folder)
+
+
+def test_a_package_with_conda_forges_requirements_is_solved_for_a_rootfs(tmp_path):
+    # no channel has libgcc 14 or Python here: the rootfs has
+    blas = ("libopenblas", "0.3.33", "0", ["libgcc >=14", "libstdcxx >=14"])
+    url = listed(tmp_path / "channel", blas)
+    (tmp_path / "stand-ins").mkdir()
+    names = prefix._write_stand_ins(tmp_path / "stand-ins", "openblas_py311h0000000_100")
+    needs = [
+        "libgcc >=14",
+        "libstdcxx >=14",
+        "libopenblas >=0.3.33,<1.0a0",
+        "python >=3.11,<3.12.0a0",
+        "python_abi 3.11.* *_cp311",
+    ]
+    solved = prefix.solve([channel.url(tmp_path / "stand-ins"), url], needs)
+    assert [each.name.normalized for each in solved if each.name.normalized not in names] == [
+        "libopenblas"
+    ]

@@ -1,0 +1,77 @@
+"""What is made of the repro's JSON, and many of it at a time."""
+
+import asyncio
+import json
+
+import pytest
+
+from numpy_feedstock import repro
+from numpy_feedstock.errors import FeedstockError, UsageError
+
+
+def hang(setting, main_late, hangs, trials, crashes=()):
+    facts = {"hangs": hangs, "trials": trials, "crashes": list(crashes)}
+    return {
+        "check": "hang",
+        "setting": setting,
+        "main_late": main_late,
+        "text": "text",
+        "facts": facts,
+    }
+
+
+def report(*findings):
+    return repro.Report({"findings": findings, "verdict": "FIXED", "reason": "", "stacks": ""})
+
+
+def test_the_late_imports_are_told_apart_by_a_fact_and_not_by_a_word_in_a_name():
+    found = report(hang("PLUGINS=late", False, 1, 4), hang("PLUGINS=late", True, 3, 3))
+    assert found.hangs(main_late=False) == (1, 4)
+    assert found.hangs(main_late=True) == (3, 3)
+
+
+def test_an_import_that_crashed_is_no_trial():
+    with pytest.raises(FeedstockError, match="no trial, default: text"):
+        report(hang("default", False, 0, 1, ["killed by SIGKILL"])).hangs(main_late=False)
+
+
+def test_what_could_not_be_tried_is_told_in_the_repros_own_words():
+    errors = "python  3.11\nhost    cores: 2\nrepro: hang could not be tried: no compiler; get one"
+    with pytest.raises(UsageError) as caught:
+        repro.parse(2, json.dumps({"verdict": "UNKNOWN"}), errors)
+    assert str(caught.value) == "repro: hang could not be tried: no compiler; get one"
+
+
+def test_no_more_jobs_run_than_are_allowed_and_results_keep_their_order():
+    running, most = 0, 0
+
+    def job(number):
+        async def run():
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.01 * (5 - number))
+            running -= 1
+            return number
+
+        return run
+
+    assert repro.run_all([job(number) for number in range(5)], at_a_time=2) == [0, 1, 2, 3, 4]
+    assert most == 2
+
+
+def test_the_first_error_ends_the_other_jobs():
+    ended = []
+
+    async def fails():
+        raise UsageError("no compiler")
+
+    async def waits():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    with pytest.raises(UsageError, match="no compiler"):
+        repro.run_all([waits, fails], at_a_time=2)
+    assert ended == [True]
