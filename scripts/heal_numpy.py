@@ -1056,18 +1056,24 @@ def _installers(second: int) -> List[Tuple[int, List[str]]]:
 def _is_about(arguments: List[str], pid: int, prefix: str) -> bool:
     """Whether an installer may change a prefix."""
     prefix = os.path.realpath(prefix)
-    if any(prefix in argument for argument in arguments):
-        return True
+    for argument in arguments:
+        path = argument.split("=")[-1]
+        if path == prefix or path.startswith(prefix + "/"):
+            return True
     if {"-n", "--name"} & set(arguments):
         return os.path.basename(prefix) in arguments
-    if {"-p", "--prefix", "--python", "--target"} & set(arguments):
+    if {"-p", "--prefix", "--python", "--target", "-t"} & set(arguments):
         return False
     with contextlib.suppress(OSError), open("/proc/%d/environ" % pid, "rb") as stream:
-        if os.fsencode(prefix) in stream.read().split(b"CONDA_PREFIX=")[-1].split(b"\0")[0]:
-            return True
+        variables = stream.read().split(b"\0")
+        for name in (b"CONDA_PREFIX=", b"VIRTUAL_ENV="):
+            if name + os.fsencode(prefix) in variables:
+                return True
     with contextlib.suppress(OSError):
+        # uv and pixi work on the environment of the folder that they are started in
         folder = os.readlink("/proc/%d/cwd" % pid)
-        return prefix.startswith(folder + "/") and folder != "/"
+        project = re.sub(r"/(\.venv|\.pixi/envs/[^/]+)$", "", prefix)
+        return project != prefix and (folder + "/").startswith(project + "/")
     return False
 
 

@@ -28,3 +28,22 @@ def python36():
         if shown.stdout.split() == ["3", "6"]:
             return python
     return None
+
+
+def found(versions):
+    """{version: program} of those Pythons that are there.
+
+    versions : such as 3.13
+    """
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    programs = {}
+    for version in versions:
+        candidates = [*folder.glob(f"{version}.*/bin/python{version}")]
+        if version == "3.6":
+            candidates = [python36()]
+        if not candidates and shutil.which(f"python{version}"):
+            candidates = [shutil.which(f"python{version}")]
+        for candidate in filter(None, candidates):
+            if subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
+                programs[version] = candidate
+    return programs
