@@ -23,6 +23,7 @@ VERBS = {
     "hang-matrix": "measure the packages and their controls",
     "compare-tests": "compare numpy's own tests with the control's",
     "benchmark": "compare the speed with the released wheel's",
+    "lint": "look for faults in the code and the CI files",
     "test": "run the project's tests",
 }
 

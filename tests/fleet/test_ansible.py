@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import environments, pages
+from helpers import pages
 from helpers.pythons import python36
-from numpy_feedstock import paths
+from numpy_feedstock import environments, paths
 
 PLAYBOOK = paths.ROOT / "scripts" / "fleet" / "audit.yml"
 LOCK = Path(__file__).with_name("ansible.txt")

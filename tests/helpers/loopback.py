@@ -13,7 +13,7 @@ def free_ports(count):
 
 
 def wait_for(port, process, seconds=20):
-    """Return when a process takes calls on a port. RuntimeError when it ends first, or takes none."""
+    """Return when a process takes calls on a port. RuntimeError when it ends or takes none."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

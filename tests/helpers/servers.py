@@ -26,9 +26,8 @@ import boto3
 import botocore.exceptions
 import httpx2
 
-from helpers import environments
 from helpers.loopback import free_ports
-from numpy_feedstock import paths
+from numpy_feedstock import environments, paths
 from numpy_feedstock.child import end_group
 
 LOCK = paths.ROOT / "tests" / "channels" / "servers.txt"
@@ -153,7 +152,7 @@ def _pass_on(source, sink, hold, found):
 
 @dataclasses.dataclass(frozen=True)
 class Nginx:
-    """Locations: /open/ is read by all, /private/ with credentials; /put/ is read by all and written with credentials.
+    """Everybody reads /open/ and /put/. /private/ is read and /put/ is written with credentials.
 
     What is PUT replaces what was there, as on any plain server. /said/ answers with the
     Authorization that it was asked with, /refused/ too, as an error; /here/ and /elsewhere/
@@ -218,9 +217,9 @@ http {{
 
 
 def nginx_program():
-    """The path of nginx: the machine's, else out of Debian's package, unpacked in build/ and not installed.
+    """The path of nginx: the machine's, or that of Debian's package, unpacked in build/.
 
-    Installed, it would start a server on all of the machine's interfaces.
+    The package is not installed: it would start a server on all interfaces of the machine.
     """
     installed = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
     unpacked = paths.BUILD / "unpacked" / "nginx"
@@ -274,7 +273,7 @@ def _basic(user, password):
 
 @dataclasses.dataclass(frozen=True)
 class S3:
-    """A server with a bucket ``open``, which can be read by all; others are read with credentials."""
+    """A server. Everybody reads its bucket ``open``. Others are read with credentials."""
 
     endpoint: str
     key: str
@@ -357,7 +356,7 @@ def seaweedfs(work):
 
 
 def _takes_objects(client):
-    """Whether the whole of the server is up: it answers some seconds before it can keep anything."""
+    """Whether the whole server is up. It answers some seconds before it can keep anything."""
     try:
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
             client.create_bucket(Bucket="open")
@@ -410,7 +409,7 @@ def quetz(work):
         [*program, "create", deployment], cwd=work, env=clean, capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
-    # only a server that people log in to by way of another one has users: these are put into its database
+    # a server gets its users when they log in through another server: these go into its database
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         for name, role, key in (
             ("publisher", "owner", server.key),
@@ -424,7 +423,8 @@ def quetz(work):
                 "INSERT INTO profiles (user_id, name, avatar_url) VALUES (?, ?, '')", (user, name)
             )
             connection.execute(
-                "INSERT INTO api_keys (key, description, user_id, owner_id, deleted) VALUES (?, 'tests', ?, ?, 0)",
+                "INSERT INTO api_keys (key, description, user_id, owner_id, deleted)"
+                " VALUES (?, 'tests', ?, ?, 0)",
                 (key, user, user),
             )
     command = [

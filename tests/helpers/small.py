@@ -1,4 +1,4 @@
-"""Packages of numpy that hold nothing but their metadata, for what is about many packages, or about channels."""
+"""Packages of numpy with metadata only, for tests of many packages and of channels."""
 
 import json
 

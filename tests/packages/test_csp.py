@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import environments
-from numpy_feedstock import paths, wheel
+from numpy_feedstock import environments, paths, wheel
 from numpy_feedstock.prefix import activated
 
 pytestmark = pytest.mark.packages
