@@ -16,7 +16,6 @@ import base64
 import contextlib
 import fcntl
 import functools
-import glob
 import hashlib
 import importlib.util
 import json
@@ -1388,29 +1387,36 @@ def version_of(numpy: Numpy) -> str:
 # --- all of them
 
 
-def find_numpys(roots: List[str], report: Callable) -> Iterator[Numpy]:
-    """The numpys below some folders, each once."""
+def find_numpys(patterns: List[str], survey: Any) -> Iterator[Numpy]:
+    """The numpys below some folders, each once, as the audit finds them.
 
-    def say(kind: str, path: str, text: str) -> None:
-        if kind != "note":
-            report(path, text)
-
-    survey = audit_numpy.Survey(say)
-    found = set()  # type: Set[Tuple[int, int]]
-    for place in audit_numpy.find_places([os.path.abspath(root) for root in roots], survey):
+    survey : audit_numpy.Survey, which is told what could not be looked at
+    """
+    roots = []
+    for pattern in patterns:
+        folders = audit_numpy.expand(pattern, survey)
+        if not folders:
+            survey.broken(pattern, "no such folder")
+        roots += folders
+    found = set()
+    for place in audit_numpy.find_places(roots, survey):
         prefix, sites = audit_numpy.find_sites(place, survey)
-        for numpy in [Numpy(prefix, site) for site in sites]:
-            try:
-                status = os.stat(numpy.folder)
-            except OSError:
-                continue
-            key = (status.st_dev, os.lstat(numpy.folder).st_ino)
-            if key not in found:
-                found.add(key)
-                yield numpy
+        for site in sites:
+            numpy = Numpy(prefix, site)
+            with survey.reading(numpy.folder):
+                status = os.lstat(numpy.folder)
+                key = (status.st_dev, status.st_ino)
+                if key not in found and _is_numpy(numpy, survey):
+                    found.add(key)
+                    yield numpy
 
 
-def heal_all(numpys: List[Numpy], options: Options, report: Callable) -> Iterator[Dict[str, Any]]:
+def _is_numpy(numpy: Numpy, survey: Any) -> bool:
+    site = audit_numpy.Site(numpy.prefix, numpy.site, (), "")
+    return audit_numpy.is_numpy_of_site(site, survey)
+
+
+def heal_all(numpys: List[Numpy], options: Options, say: Callable) -> Iterator[Dict[str, Any]]:
     """Yield a row for each numpy. As root, work on a user's prefix is done as that user."""
     packages = distribution_packages(numpys)
     owners = {}  # type: Dict[Tuple[int, int], List[Numpy]]
@@ -1418,7 +1424,7 @@ def heal_all(numpys: List[Numpy], options: Options, report: Callable) -> Iterato
         try:
             status = os.lstat(numpy.folder)
         except OSError as error:
-            report(numpy.folder, error.strerror)
+            say("unreadable", numpy.folder, error.strerror)
             continue
         owners.setdefault((status.st_uid, status.st_gid), []).append(numpy)
     for (uid, gid), theirs in owners.items():
@@ -1542,16 +1548,6 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def expanded(patterns: List[str]) -> Dict[str, List[str]]:
-    """{pattern: the folders that it stands for}."""
-    found = {}
-    for pattern in patterns:
-        found[pattern] = [pattern]
-        if not os.path.isdir(pattern):
-            found[pattern] = sorted(filter(os.path.isdir, glob.glob(pattern)))
-    return found
-
-
 def print_row(row: Dict[str, Any], verbose: bool) -> None:
     """Two lines for a person, or one."""
     shown = audit_numpy.shown
@@ -1574,7 +1570,7 @@ def print_result(counts: Dict[str, int], troubles: int, args: argparse.Namespace
         return
     lines = ["%d %s" % (count, result) for result, count in sorted(counts.items())]
     if troubles:
-        lines.append("%d that could not be read" % troubles)
+        lines.append("%d that could not be looked at" % troubles)
     print(", ".join(lines) or "no numpy was found")
     if counts.get("would-heal"):
         print("Nothing was changed. --apply heals.")
@@ -1590,47 +1586,61 @@ def exit_code(counts: Dict[str, int], troubles: int) -> int:
     return int(troubles > 0 or not bad.isdisjoint(counts))
 
 
+class Printer:
+    """Prints rows and troubles as they come, and counts them."""
+
+    def __init__(self, as_json: bool, verbose: bool) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+        self.counts = {}  # type: Dict[str, int]
+        self.troubles = 0
+
+    def say(self, kind: str, path: str, text: str) -> None:
+        """Take what the audit could not look at.
+
+        kind : as audit_numpy.Survey has it; a note is no trouble
+        """
+        if kind == "note":
+            return
+        self.troubles += 1
+        if self.as_json:
+            print(json.dumps({"host": platform.node(), "path": path, "trouble": text}))
+        else:
+            sys.stderr.write(audit_numpy.shown("heal_numpy: %s: %s" % (path, text)) + "\n")
+
+    def add(self, row: Dict[str, Any]) -> None:
+        """Take a row."""
+        self.counts[row["result"]] = self.counts.get(row["result"], 0) + 1
+        if self.as_json:
+            print(json.dumps(row), flush=True)
+        else:
+            print_row(row, self.verbose)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """The exit code."""
     args = parse(argv)
-    troubles = []
-
-    def report(path: str, what: Any) -> None:
-        troubles.append(path)
-        if args.json:
-            print(json.dumps({"host": platform.node(), "path": path, "trouble": str(what)}))
-        else:
-            said = "heal_numpy: %s: %s" % (path, what)
-            sys.stderr.write(audit_numpy.shown(said) + "\n")
-
-    folders = expanded(args.roots)
-    for pattern in args.roots:
-        if not folders[pattern]:
-            report(pattern, "no such folder")
-    if not any(folders.values()):
+    printer = Printer(args.json, args.verbose)
+    survey = audit_numpy.Survey(printer.say)
+    if not any(audit_numpy.expand(pattern, survey) for pattern in args.roots):
         sys.stderr.write("heal_numpy: none of the folders is there\n")
         return 2
-    roots = [folder for pattern in args.roots for folder in folders[pattern]]
-    numpys = list(find_numpys(roots, report))
+    numpys = list(find_numpys(args.roots, survey))
     write_it = (args.apply or args.undo) and not args.dry_run
     pythons = [os.path.abspath(python) for python in args.python]
     options = Options(args.undo, write_it, args.startup_file, pythons)
-    counts = {}  # type: Dict[str, int]
     last = time.monotonic()
     try:
-        for row in heal_all(numpys, options, report):
-            counts[row["result"]] = counts.get(row["result"], 0) + 1
-            if args.json:
-                print(json.dumps(row), flush=True)
-            else:
-                print_row(row, args.verbose)
+        for row in heal_all(numpys, options, printer.say):
+            printer.add(row)
             if time.monotonic() - last > PROGRESS_SECONDS:
                 last = time.monotonic()
-                sys.stderr.write("heal_numpy: %d of %d\n" % (sum(counts.values()), len(numpys)))
+                done = sum(printer.counts.values())
+                sys.stderr.write("heal_numpy: %d of %d\n" % (done, len(numpys)))
     except Refusal as refusal:
-        report(", ".join(roots), refusal)
-    print_result(counts, len(troubles), args)
-    return exit_code(counts, len(troubles))
+        printer.say("broken", ", ".join(args.roots), str(refusal))
+    print_result(printer.counts, printer.troubles, args)
+    return exit_code(printer.counts, printer.troubles)
 
 
 def _stop(number: int, frame: Any) -> None:

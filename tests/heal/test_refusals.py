@@ -1,5 +1,6 @@
 """Where the healer writes nothing, and says why: real mounts, locks and users."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -353,14 +354,7 @@ def test_a_full_disk_changes_nothing(copy, tmp_path):
         )
         before = tmp_path / "before"
         shutil.copytree(env, before, symlinks=True)
-        with (disk / "filler").open("wb") as filler:
-            filler.write(b"x" * 64)
-            while True:
-                try:
-                    filler.write(b"x" * 4096)
-                    filler.flush()
-                except OSError:
-                    break
+        fill(disk / "filler")
         run = heal("--apply", env)
         assert run.results == ["failed"] and "No space" in run.reasons, run
         assert installed.differences(before, env) == ""
@@ -368,3 +362,10 @@ def test_a_full_disk_changes_nothing(copy, tmp_path):
         assert heal("--apply", env).results == ["healed"]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def fill(path):
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(b"x" * 4096)
