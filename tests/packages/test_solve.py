@@ -1,6 +1,7 @@
-"""What solvers make of the packages on a RHEL 8 host, beside an unpatched numpy of the same version."""
+"""What solvers make of the packages on a RHEL 8 host, beside an unpatched numpy."""
 
 import json
+from pathlib import Path
 
 import pytest
 import rattler
@@ -19,35 +20,64 @@ PIN = f"numpy={RELEASE}=mkl*_1*"
 
 
 @pytest.fixture(scope="module")
-def public(channels, packages, tmp_path_factory):
-    """The URL of a channel as conda-forge is: all for glibc 2.17 on, and numpy unpatched, with build number 0, in two releases.
+def entries(packages):
+    """{file name: its entry in the index of output/} of the packages under test.
 
-    Its index alone: the bootstrap channel's, and our packages' entries, changed.
+    Not the whole of output/: what else somebody built there is no part of these tests.
+    """
+    index = json.loads((OUTPUT / "linux-64" / "repodata.json").read_text())
+    return {path.name: index["packages.conda"][path.name] for path in packages.values()}
+
+
+@pytest.fixture(scope="module")
+def ours(entries, tmp_path_factory):
+    """The URL of a channel that holds the packages under test. Its index alone."""
+    folder = tmp_path_factory.mktemp("ours")
+    write_index(folder, "linux-64", entries)
+    write_index(folder, "noarch", {})
+    return channel.url(folder)
+
+
+@pytest.fixture(scope="module")
+def public(channels, entries, tmp_path_factory):
+    """The URL of a channel as conda-forge is. Its index alone.
+
+    It is the bootstrap channel's index, everything for glibc 2.17 and later. numpy is in it
+    unpatched: our packages' entries with build number 0, in two releases.
     """
     folder = tmp_path_factory.mktemp("public")
-    source = channels[1].removeprefix("file://")
-    ours = json.loads((OUTPUT / "linux-64" / "repodata.json").read_text())["packages.conda"]
+    source = Path(channels[1].removeprefix("file://"))
     for subdir in ("linux-64", "noarch"):
-        with open(f"{source}/{subdir}/repodata.json") as stream:
-            index = json.load(stream)
+        index = json.loads((source / subdir / "repodata.json").read_text())["packages.conda"]
         if subdir == "linux-64":
-            for path in packages.values():
-                entry = {
-                    **ours[path.name],
-                    "build_number": 0,
-                    "build": ours[path.name]["build"].removesuffix("100") + "0",
-                }
-                index["packages.conda"][path.name.replace("_100.", "_0.")] = entry
-                newer = path.name.replace("_100.", "_0.").replace(RELEASE, NEWER)
-                index["packages.conda"][newer] = {**entry, "version": NEWER, "sha256": "0" * 64}
-        for entry in index["packages.conda"].values():
+            index.update(unpatched(entries))
+        for entry in index.values():
             entry["depends"] = [
                 "__glibc >=2.17" if spec.startswith("__glibc") else spec
                 for spec in entry["depends"]
             ]
-        (folder / subdir).mkdir()
-        (folder / subdir / "repodata.json").write_text(json.dumps(index))
+        write_index(folder, subdir, index)
     return channel.url(folder)
+
+
+def unpatched(entries):
+    """The entries of our packages as conda-forge would have them, in RELEASE and in NEWER."""
+    found = {}
+    for filename, entry in entries.items():
+        build = entry["build"].removesuffix("100") + "0"
+        theirs = {**entry, "build_number": 0, "build": build}
+        filename = filename.replace("_100.", "_0.")
+        found[filename] = theirs
+        newer = filename.replace(RELEASE, NEWER)
+        found[newer] = {**theirs, "version": NEWER, "sha256": "0" * 64}
+    return found
+
+
+def write_index(folder, subdir, packages):
+    """Write the index of one subdir."""
+    index = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
+    (folder / subdir).mkdir()
+    (folder / subdir / "repodata.json").write_text(json.dumps(index))
 
 
 def host(glibc):
@@ -81,9 +111,9 @@ def numpy_of(channels, glibc, *specs, **options):
         ([f"numpy={RELEASE}"], None),
     ],
 )
-def test_ours_is_picked_before_an_unpatched_one(public, packages, glibc, specs, blas):
-    source, build = numpy_of([channel.url(OUTPUT), public], glibc, *specs)
-    assert source == channel.url(OUTPUT).rstrip("/")
+def test_ours_is_picked_before_an_unpatched_one(public, ours, glibc, specs, blas):
+    source, build = numpy_of([ours, public], glibc, *specs)
+    assert source == ours.rstrip("/")
     assert build.endswith("_100") and (blas is None or build.startswith(blas))
 
 
@@ -95,19 +125,16 @@ def test_alone_the_public_channel_gives_the_unpatched_one(public):
     )
 
 
-def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, packages):
+def test_the_pin_holds_where_the_order_of_the_channels_does_not(public, ours):
     """The rollout guide's table."""
-    ours = channel.url(OUTPUT)
     assert numpy_of([public, ours], "2.28", f"numpy={RELEASE}")[0] == public.rstrip("/")
     assert numpy_of([public, ours], "2.28", PIN)[0] == ours.rstrip("/")
 
 
-def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, packages):
+def test_priority_does_not_hold_back_a_release_that_ours_lacks(public, ours):
     """The rollout guide says so, because one would think otherwise."""
     strict = {"channel_priority": rattler.ChannelPriority.Strict}
-    assert numpy_of([channel.url(OUTPUT), public], "2.28", f"numpy={NEWER}", **strict)[
-        0
-    ] == public.rstrip("/")
+    assert numpy_of([ours, public], "2.28", f"numpy={NEWER}", **strict)[0] == public.rstrip("/")
 
 
 def _unpatched(public, blas):
@@ -121,23 +148,23 @@ def _unpatched(public, blas):
     return build
 
 
-def test_refreshing_a_lockfile_brings_ours(public):
-    """As pixi and conda-lock do: what is locked is kept where it can be, and numpy is asked anew."""
+def test_refreshing_a_lockfile_brings_ours(public, ours):
+    """As pixi and conda-lock do: the rest is kept where it can be, and numpy is asked anew."""
     locked = prefix.solve(
         [public], [f"numpy={RELEASE}", "blas=*=mkl", f"python={PYTHON}"], host("2.28")
     )
     kept = [record for record in locked if record.name.normalized != "numpy"]
     source, build = numpy_of(
-        [channel.url(OUTPUT), public],
+        [ours, public],
         "2.28",
         f"numpy={RELEASE}",
         "blas=*=mkl",
         locked_packages=kept,
     )
-    assert (source, build.endswith("_100")) == (channel.url(OUTPUT).rstrip("/"), True)
+    assert (source, build.endswith("_100")) == (ours.rstrip("/"), True)
 
 
-def test_an_older_glibc_is_refused_and_it_says_why(public, packages):
+def test_an_older_glibc_is_refused_and_it_says_why(public, ours, packages):
     with pytest.raises(SolverError) as refused:
-        numpy_of([channel.url(OUTPUT), public], "2.17", exactly(packages["mkl"]))
+        numpy_of([ours, public], "2.17", exactly(packages["mkl"]))
     assert "__glibc >=2.28" in str(refused.value)
