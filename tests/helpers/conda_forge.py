@@ -12,8 +12,6 @@ import rattler
 import zstandard
 from rattler.exceptions import SolverError
 
-from numpy_feedstock import variant
-
 RECORDS = Path(__file__).parents[1] / "solving" / "records.jsonl.zst"
 # two days on which the newest openblas had no libblas yet, and the newest of the records
 DATES = ("2026-05-05", "2026-07-31", "2026-08-22")
@@ -248,18 +246,3 @@ def test_specs(recipe, row):
 
 
 test_specs.__test__ = False  # pytest takes a function of this name for a test
-
-
-def our_rows(channel, platform, releases=None):
-    """Our records of every variant of a platform that can be built: the rows.
-
-    releases : versions, switched on or not; those switched on without it
-    """
-    override = {}
-    if releases:
-        known = variant.known_releases()
-        override["numpy_release"] = [f"{release} {known[release]}" for release in releases]
-    solved = [
-        environments(rendered, channel, platform) for rendered in variant.render(platform, override)
-    ]
-    return [each.row for each in solved if each.row]

@@ -1,0 +1,134 @@
+"""The bootstrap channel's packages export, require and are named as conda-forge's are."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers import conda_forge
+from solving.reduce_records import complete_run_exports
+
+pytestmark = pytest.mark.packages
+
+DIFFERENCES = yaml.safe_load((Path(__file__).parent / "bootstrap_differences.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(channels):
+    """The records of the bootstrap channel."""
+    folder = Path(channels[1].removeprefix("file://"))
+    indices = [
+        json.loads((folder / sub / "repodata.json").read_text()) for sub in ("linux-64", "noarch")
+    ]
+    found = [record for index in indices for record in index["packages.conda"].values()]
+    assert len(found) > 30
+    return found
+
+
+def theirs(record):
+    """conda-forge's records of the same name."""
+    return [
+        row
+        for row in conda_forge.rows()
+        if row["name"] == record["name"] and row["subdir"] in ("linux-64", "noarch")
+    ]
+
+
+def names_of(specs):
+    return {spec.split()[0] for spec in specs}
+
+
+def form_of(build):
+    """A build string without its hash and its numbers: "N_H_mkl"."""
+    return re.sub(r"\d+", "N", re.sub(r"h[0-9a-f]{7}(?![0-9a-z])", "H", build))
+
+
+def differing_names(made):
+    return {record["name"] for record in made if not theirs(record)}
+
+
+def differing_builds(made):
+    """Names of the packages that have a build string of another form, where both are compiled."""
+    found = set()
+    for record in made:
+        compiled = [
+            row for row in theirs(record) if row["subdir"] == "linux-64" or "noarch" not in row
+        ]
+        forms = {form_of(row["build"]) for row in compiled}
+        if forms and form_of(record["build"]) not in forms:
+            found.add(record["name"])
+    return found
+
+
+def differing_requirements(made):
+    """{name: what it requires and no record of conda-forge does}."""
+    found = {}
+    for record in made:
+        rows = theirs(record)
+        known = {name for row in rows for name in names_of(row["depends"])}
+        if any(row.get("noarch") for row in rows):
+            known.add("python_abi")  # a wheel's package is for one Python here
+        more = names_of(record["depends"]) - known
+        if rows and more:
+            found.setdefault(record["name"], set()).update(more)
+    return found
+
+
+def differing_exports(made):
+    """{name: (run_exports, conda-forge's)}; of a release that no record is of, with its version."""
+    found = {}
+    for record in made:
+        ours = {**record, "timestamp": record.get("timestamp", 0) // 1000, "subdir": "linux-64"}
+        exports = ours.pop("run_exports", {})
+        complete_run_exports([*theirs(record), ours])
+        expected = ours.get("run_exports", {})
+        if _sorted(exports) != _sorted(expected):
+            found[record["name"]] = (exports, expected)
+    return found
+
+
+def _sorted(exports):
+    return {kind: sorted(specs) for kind, specs in exports.items() if specs}
+
+
+def test_every_name_is_conda_forges(made):
+    assert differing_names(made) == set(DIFFERENCES["name"])
+
+
+def test_every_build_string_has_the_form_of_conda_forges(made):
+    assert differing_builds(made) == set(DIFFERENCES["build"])
+
+
+def test_nothing_is_required_that_conda_forges_does_not_require(made):
+    expected = {name: set(more) for name, more in DIFFERENCES["requires"].items()}
+    assert differing_requirements(made) == expected
+
+
+def test_the_run_exports_are_conda_forges(made):
+    found = differing_exports(made)
+    assert set(found) == set(DIFFERENCES["exports"]), found
+
+
+@pytest.mark.parametrize("name", ["libblas", "libcblas", "liblapack"])
+def test_the_blas_is_bound_to_its_library_as_conda_forges_is(made, name):
+    """The bounds decide which numpy packages an environment can have."""
+    for record in made:
+        if record["name"] == name:
+            twins = [
+                row
+                for row in theirs(record)
+                if row["version"] == record["version"]
+                and row["build_number"] == record["build_number"]
+                and row["build"].split("_")[-1] == record["build"].split("_")[-1]
+            ]
+            assert twins, record["build"]
+            bounds = _bounds(record["depends"])
+            assert bounds in [_bounds(twin["depends"]) for twin in twins]
+
+
+def _bounds(depends):
+    """The bounds on the flavour's library and on libblas, without hashes."""
+    found = [spec for spec in depends if spec.split()[0] in ("mkl", "libopenblas", "libblas")]
+    return {re.sub(r"h[0-9a-f]{7}", "H", spec.replace("==", "")) for spec in found}
