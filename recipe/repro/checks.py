@@ -31,15 +31,10 @@ PASSED, FAILED, NOT_TRIED, SKIPPED = "passed", "failed", "not tried", "skipped"
 OTHER_FOLDER = "set TMPDIR to another folder, for example TMPDIR=$HOME"
 MORE_SPACE = f"free some space, or {OTHER_FOLDER}"
 COMPILER_NEEDS = 8 << 20  # bytes of temporary files
-# What a process prints when the machine is the cause: the remedy.
-REMEDIES = (
-    (r"No space left on device|Disk quota exceeded", MORE_SPACE),
-    (r"failed to map segment|Operation not permitted", OTHER_FOLDER),
-    (
-        r"MemoryError|annot allocate|bad_alloc|temporarily unavailable|[Uu]nable to allocate"
-        r"|[Oo]ut of memory|unable to allocate necessary resources",
-        "raise the limits of memory and of processes (ulimit -v, ulimit -u)",
-    ),
+NO_SPACE = r"No space left on device|Disk quota exceeded"
+NO_MEMORY = (
+    r"MemoryError|annot allocate|bad_alloc|temporarily unavailable|[Uu]nable to allocate"
+    r"|[Oo]ut of memory"
 )
 
 
@@ -165,12 +160,15 @@ def ask(session: Session, question: str, setting: Setting = DEFAULT) -> tuple[di
 
 def remedy_of(fault: str) -> str:
     """Return what a user can do about a process that failed for this reason."""
-    for pattern, remedy in REMEDIES:
-        if re.search(pattern, fault):
-            return remedy
+    if re.search(NO_SPACE, fault):
+        return MORE_SPACE
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         return f"raise the limit of memory (ulimit -v is {limit // 1024})"
+    if re.search(NO_MEMORY, fault):
+        return "raise the limits of memory and of processes (ulimit -a shows them)"
+    if "failed to map segment" in fault:
+        return "look whether the file system of that file is mounted noexec"
     return "mend what the output says; --verbose shows each trial"
 
 
@@ -219,9 +217,8 @@ def compiler_remedy(fault: str, folder: Path) -> str:
     free = shutil.disk_usage(folder).free
     if free < COMPILER_NEEDS:
         return f"{folder} has {free // 1024} kB free: {MORE_SPACE}"
-    for pattern, remedy in REMEDIES:
-        if re.search(pattern, fault):
-            return remedy
+    if re.search(NO_MEMORY, fault):
+        return remedy_of(fault)
     return "install the Python headers and a complete compiler"
 
 

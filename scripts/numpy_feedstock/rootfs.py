@@ -164,14 +164,14 @@ def check_tools(folder: Path, python: str) -> None:
     program = interpreter(folder, python)
     missing = []
     if not _find(folder, "command -v c++ || command -v g++ || command -v clang++"):
-        missing.append("a C++ compiler (c++, g++ or clang++)")
+        missing.append("C++ compiler (c++, g++ or clang++)")
     if not _find(folder, f'"{program}" -c "{_HEADER}"'):
-        missing.append(f"the headers of python{python} (Python.h)")
+        missing.append(f"headers of python{python} (Python.h)")
     if missing:
         raise UsageError(
             f"the repro cannot be compiled in {folder}",
             expected="a C++ compiler and the Python headers",
-            found=f"there is not {' and not '.join(missing)}",
+            found=f"no {' and no '.join(missing)}",
             remedy=f"install python{python}-devel and gcc-c++ there (Debian: -dev and g++)",
         )
 

@@ -1,6 +1,7 @@
 """The packages on an older glibc, and those that only say that they run there."""
 
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from helpers.command import feedstock
 from helpers.shipped import FLAVOURS, PYTHON
 from numpy_feedstock import prefix, rootfs
 from numpy_feedstock.errors import UsageError
+from numpy_feedstock.record import RECORD, beside
 
 pytestmark = pytest.mark.packages
 CHECKS = ["glibc", "import", "matmul", "linalg", "repro", "control"]
@@ -44,7 +46,7 @@ def test_the_package_runs_on_glibc_2_31_and_its_control_is_affected(packages, bl
 
 @pytest.fixture
 def altered(packages, tmp_path):
-    """Makes a package anew after a change to its unpacked files; its path. To be run in this machine's own root."""
+    """Makes a package again after a change to its unpacked files, to be run in this machine's /."""
     try:
         rootfs.interpreter(Path("/"), PYTHON)
     except UsageError as error:
@@ -62,16 +64,16 @@ def altered(packages, tmp_path):
     return alter
 
 
-def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
-    def demand(unpacked):
-        index = unpacked / "info" / "index.json"
-        fields = json.loads(index.read_text())
-        fields["depends"] = [
-            spec for spec in fields["depends"] if not spec.startswith("__glibc")
-        ] + ["__glibc >=2.99"]
-        index.write_text(json.dumps(fields))
+def demand_newer_glibc(unpacked):
+    index = unpacked / "info" / "index.json"
+    fields = json.loads(index.read_text())
+    depends = [spec for spec in fields["depends"] if not spec.startswith("__glibc")]
+    fields["depends"] = [*depends, "__glibc >=2.99"]
+    index.write_text(json.dumps(fields))
 
-    code, (findings,) = old_glibc("--root", "/", altered(demand))
+
+def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
+    code, (findings,) = old_glibc("--root", "/", altered(demand_newer_glibc))
     here = rootfs.glibc(Path("/"))
     assert code == 1 and list(findings) == ["glibc"]
     assert findings["glibc"]["expected"] == f"__glibc at most {here}"
@@ -119,3 +121,16 @@ def test_a_package_without_the_patch_is_red_and_no_control_for_anything(altered)
     assert code == 1 and list(findings) == CHECKS[:-1]
     assert [check for check, finding in findings.items() if not finding["green"]] == ["repro"]
     assert findings["repro"]["found"] == "LATENT: calls failed"
+
+
+def test_an_error_on_the_way_leaves_the_findings_so_far(altered, packages, tmp_path):
+    """The second package was built from a channel that is gone."""
+    second = tmp_path / "channel" / "linux-64" / packages["openblas"].name
+    second.parent.mkdir(parents=True)
+    shutil.copy(packages["openblas"], second)
+    fields = json.loads(beside(packages["openblas"], RECORD).read_text())
+    fields["channels"] = ["http://127.0.0.1:9/gone"]
+    beside(second, RECORD).write_text(json.dumps(fields))
+    code, (findings,) = old_glibc("--root", "/", altered(demand_newer_glibc), second)
+    assert code == 2
+    assert list(findings) == ["glibc"]

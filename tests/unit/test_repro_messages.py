@@ -345,7 +345,20 @@ def test_a_small_limit_of_memory_is_no_verdict(fake_numpy, tmp_path):
     limited = run_limited(tmp_path, "--check", "hang", "--trials", "3", limit="ulimit -v 400000")
     assert (limited.returncode, "AFFECTED" in limited.stdout) == (2, False)
     assert "MemoryError" in limited.stderr
-    assert "raise the limits of memory and of processes (ulimit -v, ulimit -u)" in limited.stderr
+    assert "raise the limit of memory (ulimit -v is 400000)" in limited.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("OSError: [Errno 28] No space left on device", "free some space, or set TMPDIR"),
+        ("OpenBLAS: pthread_create failed: Resource temporarily unavailable", "raise the limits"),
+        ("libmkl_def.so.2: failed to map segment from shared object", "is mounted noexec"),
+        ("killed by SIGSEGV: no output", "mend what the output says"),
+    ],
+)
+def test_the_remedy_fits_the_cause(fault, remedy):
+    assert remedy in checks.remedy_of(fault)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the detector is an LD_PRELOAD library")

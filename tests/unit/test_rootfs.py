@@ -1,4 +1,4 @@
-"""Entering a root: this machine's own serves as one, and a directory that is none is told apart."""
+"""Entering a rootfs: this machine's own serves as one; a directory that is none is refused."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_its_glibc_and_python_are_asked_in_the_root():
 def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
     with pytest.raises(
         UsageError,
-        match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3.13",
+        match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3",
     ):
         rootfs.made("3.12")
 
@@ -117,9 +117,11 @@ def test_no_variable_of_this_machine_gets_in(monkeypatch):
 def sleeper():
     """A command that leaves a child behind, and how many of it are alive."""
     seconds = f"1000.{time.monotonic_ns()}"
-    count = lambda: subprocess.run(
-        ["pgrep", "-fc", f"^sleep {seconds}"], capture_output=True, text=True
-    ).stdout.strip()  # noqa: E731
+
+    def count():
+        command = ["pgrep", "-fc", f"^sleep {seconds}"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
     return ["sh", "-c", f"sleep {seconds} & sleep {seconds}"], count
 
 
@@ -162,6 +164,84 @@ def test_without_root_user_namespaces_do(tmp_path):
     output, errors = process.communicate(timeout=20)
     assert output.strip() == rootfs.glibc(HERE)
     assert "making a root needs root" in errors
+
+
+def put_on_path(folder, name, script):
+    """Puts a program of a few lines of shell before all others; returns PATH."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_setpriv_is_not_needed(tmp_path):
+    # util-linux 2.32, RHEL 8's, has one without --pdeathsig
+    path = put_on_path(
+        tmp_path, "setpriv", "echo \"setpriv: unrecognized option '--pdeathsig'\" >&2; exit 1"
+    )
+    output, errors = start("print(rootfs.glibc(HERE))", PATH=path).communicate(timeout=20)
+    assert output.strip() == rootfs.glibc(HERE), errors
+
+
+def test_an_unshare_that_is_too_old_is_named(tmp_path):
+    path = put_on_path(
+        tmp_path, "unshare", "echo \"unshare: unrecognized option '--kill-child'\" >&2; exit 1"
+    )
+    _, errors = start("rootfs.glibc(HERE)", PATH=path).communicate(timeout=20)
+    assert "this machine's unshare is too old to enter a root" in errors
+    assert "expected: util-linux 2.32 or later" in errors
+
+
+@pytest.fixture
+def copy_of_this_linux(tmp_path):
+    """This machine's tree, from which files can be removed: the removal is not the machine's."""
+    writable, merged = tmp_path / "writable", tmp_path / "merged"
+    for folder in (writable, merged):
+        folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", writable], check=True)
+    for name in ("upper", "work"):
+        (writable / name).mkdir()
+    layers = f"lowerdir=/,upperdir={writable}/upper,workdir={writable}/work"
+    mounted = subprocess.run(
+        ["mount", "-t", "overlay", "overlay", "-o", layers, merged], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        subprocess.run(["umount", writable], check=True)
+        pytest.skip(f"no overlay can be mounted here: {mounted.stderr.strip()}")
+    yield merged
+    for folder in (merged, writable):
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def its_python(copy_of_this_linux):
+    """The minor version of a Python with headers in there."""
+    for header in copy_of_this_linux.glob("usr/include/python3.*/Python.h"):
+        minor = header.parent.name.removeprefix("python")
+        if (copy_of_this_linux / f"usr/bin/python{minor}").exists():
+            return minor
+    pytest.skip("this machine has no system Python with its headers")
+
+
+def test_a_linux_with_a_compiler_and_the_headers_will_do(copy_of_this_linux, its_python):
+    rootfs.check_tools(copy_of_this_linux, its_python)
+
+
+def test_a_linux_without_a_compiler_or_headers_is_refused_beforehand(
+    copy_of_this_linux, its_python
+):
+    (copy_of_this_linux / f"usr/include/python{its_python}/Python.h").unlink()
+    with pytest.raises(UsageError) as caught:
+        rootfs.check_tools(copy_of_this_linux, its_python)
+    assert "found:    no headers of python" in str(caught.value)
+    for folder in ("usr/bin", "usr/local/bin"):
+        for name in ("c++", "g++", "clang++"):
+            (copy_of_this_linux / folder / name).unlink(missing_ok=True)
+    with pytest.raises(UsageError) as caught:
+        rootfs.check_tools(copy_of_this_linux, its_python)
+    assert "found:    no C++ compiler" in str(caught.value)
+    assert "and no headers of python" in str(caught.value)
+    assert "gcc-c++ there (Debian: -dev and g++)" in str(caught.value)
 
 
 def test_with_neither_root_nor_user_namespaces_it_says_so():
