@@ -15,31 +15,12 @@ import audit_numpy
 import heal_numpy
 from helpers import installed, pythons
 from helpers.healer import audit, heal
+from helpers.installed import bytecode_of, import_numpy, source_of
 from numpy_feedstock import paths, released
 
 KINDS = ("pip", "uv", "rattler")
 RELEASES = ("2.3.5", "2.4.0", "2.4.1", "2.4.2", "2.4.3", "2.4.4")
 (PATCH,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-
-
-def source_of(folder):
-    return installed.site_packages(folder) / "numpy" / "__init__.py"
-
-
-def bytecode_of(folder):
-    source = source_of(folder)
-    return source.parent / "__pycache__" / f"__init__.{sys.implementation.cache_tag}.pyc"
-
-
-def import_numpy(folder, code="print(numpy.__version__)", *options):
-    """Import an environment's numpy in a new process that cannot write bytecode."""
-    site = installed.site_packages(folder)
-    program = f"import sys; sys.path.insert(0, {str(site)!r}); import numpy; {code}"
-    done = subprocess.run(
-        [sys.executable, "-I", "-B", *options, "-c", program], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_the_hunk_is_that_of_the_patch():

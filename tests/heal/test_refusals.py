@@ -13,15 +13,12 @@ import pytest
 
 from helpers import installed
 from helpers.healer import heal
+from helpers.installed import source_of
 
 NOBODY = 65534
 # one that every user can run, unlike pyenv's in root's home
 SYSTEM_PYTHON = "/usr/bin/python3"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, other users")
-
-
-def source_of(folder):
-    return installed.site_packages(folder) / "numpy" / "__init__.py"
 
 
 def refused(env, word, *options, original=None, **how):

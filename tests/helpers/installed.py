@@ -14,8 +14,8 @@ from pathlib import Path
 
 import rattler
 
-from helpers import environments, repack
-from numpy_feedstock import channel, paths, prefix, released, wheel
+from helpers import repack
+from numpy_feedstock import channel, environments, paths, prefix, released, wheel
 
 UV_LOCK = paths.ROOT / "tests" / "heal" / "uv.txt"
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -147,3 +147,25 @@ def differences(one, other):
         ["diff", "-r", "--no-dereference", one, other], capture_output=True, text=True
     )
     return done.stdout + done.stderr
+
+
+def source_of(folder):
+    """The numpy/__init__.py of an environment."""
+    return site_packages(folder) / "numpy" / "__init__.py"
+
+
+def bytecode_of(folder):
+    """Its bytecode for the running Python."""
+    source = source_of(folder)
+    return source.parent / "__pycache__" / f"__init__.{sys.implementation.cache_tag}.pyc"
+
+
+def import_numpy(folder, code="print(numpy.__version__)", *options):
+    """Import an environment's numpy in a new process that cannot write bytecode."""
+    site = site_packages(folder)
+    program = f"import sys; sys.path.insert(0, {str(site)!r}); import numpy; {code}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", *options, "-c", program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
