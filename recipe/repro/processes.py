@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
@@ -71,9 +72,27 @@ def run(
 def _kill(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    # a signal only asks the kernel, and nobody waits for the children of the process
+    deadline = time.monotonic() + 30
+    while _lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
     # libiomp5 removes this at exit, and a killed process does not get there.
     for left in glob.glob(f"/dev/shm/__KMP_REGISTERED_LIB_{process.pid}_*"):
         os.unlink(left)
+
+
+def _lives(group: int) -> bool:
+    """Return whether a process of a group still runs; False where there is no /proc."""
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(stat) as stream:
+                state, _, number = stream.read().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue  # it ended just now
+        # Z and X: it has ended, and its parent has not asked for its exit status
+        if int(number) == group and state not in "ZX":
+            return True
+    return False
 
 
 def _text(file) -> str:

@@ -74,3 +74,12 @@ def called_by(call, before=""):
 UNGATED = gated_by("pass")
 GATED = gated_by(GATE)
 PATCHED = MODULE + indent(checks.left_by(PATCH.read_text())) + END
+
+
+def patched_function():
+    """The text of blas_fpe_check() after the patch: the hunk's context and its added lines."""
+    hunk = PATCH.read_text().split("\n@@", 1)[1].splitlines()[1:]
+    after = [line[1:] for line in hunk if line[:1] in (" ", "+")]
+    start = after.index("    def blas_fpe_check():")
+    end = after.index("    blas_fpe_check()")
+    return textwrap.dedent("\n".join(after[start:end]))

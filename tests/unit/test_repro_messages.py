@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import venv
 from pathlib import Path
 
@@ -195,6 +196,28 @@ def test_a_hang_is_found_shown_and_killed(gdb, fake_numpy, monkeypatch, tmp_path
     assert started
     assert [pid for pid in started if alive(pid)] == []
     assert list(scratch.iterdir()) == []
+
+
+def test_a_grandchild_that_takes_time_to_die_is_waited_for(tmp_path):
+    """The kernel takes some tenths of a second to free a large process."""
+    pid, ready = tmp_path / "pid", tmp_path / "ready"
+    large = f"import time; memory = b'x' * 800_000_000; open({str(ready)!r}, 'w'); time.sleep(99)"
+    parent = f"""\
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {large!r}])
+pathlib.Path({str(pid)!r}).write_text(str(child.pid))
+time.sleep(99)
+"""
+
+    def until_it_is_large(parent_pid):
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    outcome = processes.run([sys.executable, "-c", parent], 0.5, os.environ, until_it_is_large)
+    assert outcome.hung
+    assert not alive(int(pid.read_text()))
 
 
 def alive(pid):
