@@ -10,6 +10,8 @@ from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
 from numpy_feedstock import bootstrap, channel, compiler_cache, prefix, variant
 from numpy_feedstock.record import read_record
 
+pytest_plugins = ["helpers.skips"]
+
 # a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
