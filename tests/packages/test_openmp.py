@@ -1,4 +1,6 @@
-"""The patch's branch for macOS on arm64 on an OpenMP build of OpenBLAS: does its limit of one thread stay?
+"""The patch's branch for macOS on arm64, with an OpenBLAS that was built with OpenMP.
+
+The branch limits the check to one thread. The limit must not stay.
 
 Debian's libopenblas0-openmp stands in for the one that conda-forge has there.
 """
@@ -20,7 +22,8 @@ library = ctypes.CDLL(sys.argv[1])
 def multiply(n):
     a = (ctypes.c_double * (n * n))(*[1.0] * (n * n))
     c = (ctypes.c_double * (n * n))()
-    library.cblas_dgemm(101, 111, 111, n, n, n, ctypes.c_double(1), a, n, a, n, ctypes.c_double(0), c, n)
+    one, zero = ctypes.c_double(1), ctypes.c_double(0)
+    library.cblas_dgemm(101, 111, 111, n, n, n, one, a, n, a, n, zero, c, n)
 
 limits = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 before = {name: os.environ.get(name) for name in limits}
@@ -48,9 +51,8 @@ def openblas(tmp_path_factory):
         text=True,
     )
     if result.returncode:
-        pytest.skip(
-            f"Debian's OpenMP build of OpenBLAS could not be had: {result.stderr.strip().splitlines()[-1]}"
-        )
+        cause = result.stderr.strip().splitlines()[-1]
+        pytest.skip(f"Debian's OpenBLAS with OpenMP cannot be downloaded: {cause}")
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
     (library,) = folder.rglob("libopenblas.so.0")

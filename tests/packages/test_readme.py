@@ -1,4 +1,4 @@
-"""The pages' commands, as they have them, run or, where conda would be needed, answered by the same solver and renderer."""
+"""The commands of the pages are run. Those of conda go to the solver and the renderer instead."""
 
 import shlex
 import subprocess

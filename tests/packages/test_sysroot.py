@@ -73,7 +73,7 @@ def compilers(channels, tmp_path_factory):
 
 
 def link(variables, source, *options):
-    """Compile and link as build tools do; (what it made, beside the source; the compiler's complaints)."""
+    """Compile and link as build tools do; (the file, beside the source; the warnings)."""
     made = source.with_suffix(".so" if "-shared" in options else "")
     compiler, flags = ("$CXX", "$CXXFLAGS") if source.suffix == ".cpp" else ("$CC", "$CFLAGS")
     command = f'{compiler} {flags} -O2 -fPIC -I"$INCLUDE" "$@" $LDFLAGS'
@@ -104,7 +104,8 @@ def test_a_probe_without_flags_links(compilers, tmp_path):
     """As numpy's for SIMD features, which are left out where theirs do not."""
     source = tmp_path / "probe.c"
     source.write_text(
-        "#include <immintrin.h>\nint main(void) { return _mm_cvtsi128_si32(_mm_setzero_si128()); }\n"
+        "#include <immintrin.h>\n"
+        "int main(void) { return _mm_cvtsi128_si32(_mm_setzero_si128()); }\n"
     )
     command = ["bash", "-c", f"$CC -mavx2 {source} -o {tmp_path}/probe"]
     assert (
@@ -142,7 +143,8 @@ def test_a_program_in_cpp_runs(compilers, tmp_path):
     source.write_text(
         "#include <iostream>\n"
         'static std::string constructed = "constructed";\n'
-        "int main() { try { throw constructed; } catch (const std::string &caught) { std::cout << caught; } }\n"
+        "int main() { try { throw constructed; }"
+        " catch (const std::string &caught) { std::cout << caught; } }\n"
     )
     program, complaints = link(compilers["2.28"], source)
     assert complaints == "" and not newer_than_the_floor(program)

@@ -1,4 +1,4 @@
-"""Verify on the real packages: nothing found in them, and in a broken copy of one just what was broken."""
+"""Verify finds nothing in the real packages. In a broken copy it finds what was broken."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def unpacked(packages, tmp_path_factory):
 
 @pytest.fixture
 def broken(unpacked, packages, tmp_path):
-    """Break a copy of the package with a function of its folder; {(check, file, found, allowed)}."""
+    """Break a copy with a function of its folder; {(check, file, found, allowed)}."""
 
     def verified(break_it):
         folder = repack.copy(unpacked, tmp_path / "broken")
@@ -211,7 +211,7 @@ def test_a_leaked_path_in_text_and_binary(pattern, path, broken, unpacked):
 
 
 def test_the_folder_it_was_built_in_is_known_from_its_own_record(broken, unpacked):
-    """Which names one where the builder alone wrote it: in our own packages that is a finding, too."""
+    """A folder that only the builder wrote down is a finding, too."""
     rendered = "info/recipe/rendered_recipe.yaml"
 
     def built_elsewhere(folder):
@@ -435,6 +435,7 @@ def test_a_package_of_another_name_is_said_to_be_one(channels):
     done = verify(package)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64"
-        in done.stderr
+        f"not a package of numpy for Linux: {package}\n"
+        "  expected: numpy for linux-*\n"
+        "  found:    mkl for linux-64" in done.stderr
     )

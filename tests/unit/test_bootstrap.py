@@ -33,7 +33,8 @@ def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         UsageError,
-        match=r"missing on this machine: gcc, g\+\+\n  remedy: on Debian: apt-get install gcc g\+\+",
+        match=r"missing on this machine: gcc, g\+\+\n"
+        r"  remedy: on Debian: apt-get install gcc g\+\+",
     ):
         bootstrap.inspect_machine(_running())
 

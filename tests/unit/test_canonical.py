@@ -1,4 +1,4 @@
-"""The canonical form: what differs between two builds of a package is gone, and what is left still works."""
+"""The canonical form removes what differs between two builds, and the package still works."""
 
 import hashlib
 import json
@@ -151,7 +151,9 @@ def test_the_date_is_the_environments_or_that_of_the_recipes_newest_commit(monke
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(
         UsageError,
-        match="SOURCE_DATE_EPOCH is not a date\n  expected: seconds since 1970\n  found:    yesterday",
+        match="SOURCE_DATE_EPOCH is not a date\n"
+        "  expected: seconds since 1970\n"
+        "  found:    yesterday",
     ):
         canonical.source_date()
     monkeypatch.delenv("SOURCE_DATE_EPOCH")

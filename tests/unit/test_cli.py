@@ -47,7 +47,8 @@ def test_help_has_examples(verb):
         (["verify", "/no/such/numpy-2.3.5.conda"], "no such file: /no/such/numpy-2.3.5.conda"),
         (
             ["mark-broken", "/nowhere"],
-            "not the folder of an indexed channel: /nowhere\n  expected: linux-64/repodata.json in it",
+            "not the folder of an indexed channel: /nowhere\n"
+            "  expected: linux-64/repodata.json in it",
         ),
         (["scan-wheels", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (

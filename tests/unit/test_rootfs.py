@@ -153,9 +153,8 @@ def test_nothing_outlives_its_time(sleeper):
 
 def test_without_root_user_namespaces_do(tmp_path):
     fake = tmp_path / "unshare"
-    fake.write_text(
-        f'#!/bin/sh\ncase "$*" in *--map-root-user*) exec {shutil.which("unshare")} "$@";; esac\nexit 1\n'
-    )
+    real = shutil.which("unshare")
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *--map-root-user*) exec {real} "$@";; esac\nexit 1\n')
     fake.chmod(0o755)
     process = start(
         "print(rootfs.glibc(HERE)); rootfs.check_can_make()",

@@ -59,6 +59,7 @@ def test_a_patch_that_is_merely_similar_is_refused(kept, tmp_path):
         tar.add(tmp_path / "numpy-0.0.1", "numpy-0.0.1")
     with pytest.raises(
         FeedstockError,
-        match=r"does not apply to numpy-0.0.1.tar.gz: 0001-.*\.patch\n  hunk:   numpy/__init__.py:874",
+        match=r"does not apply to numpy-0.0.1.tar.gz: 0001-.*\.patch\n"
+        r"  hunk:   numpy/__init__.py:874",
     ):
         sdist.check_patches(kept)

@@ -1,4 +1,4 @@
-"""Verify where no package is needed: its policy, ELF files of this machine, and what is no package of numpy."""
+"""Verify without a real package: its policy, ELF files of this machine, and other files."""
 
 import json
 import os
