@@ -1523,10 +1523,13 @@ def numpy_row(site: Site, records, survey: Survey, full: bool):
     extensions = _extensions(numpy, survey)
     version = _version(numpy, site.names, survey)
     blas, by = _blas(extensions, site.prefix, records, survey)
-    state, unclear = _gate_of_numpy(numpy, version, site.python, survey)
+    state, detail = _gate_of_numpy(numpy, version, site.python, survey)
+    unclear = state is None
     if state is not None:
-        unclear = _foreign(extensions, state)
-    row = unknown_row(site.prefix, numpy, "%s; BLAS: %s" % (unclear or GATE_TEXT[state], by))
+        foreign = _foreign(extensions, state)
+        unclear = bool(foreign)
+        detail = foreign or ": ".join(filter(None, [GATE_TEXT[state], detail]))
+    row = unknown_row(site.prefix, numpy, "%s; BLAS: %s" % (detail, by))
     record = _conda_record(site, records, version, by)
     row.update(gate=state, blas=blas, blas_by=by, version=version or (record or [""] * 2)[1])
     if not unclear:
@@ -1653,24 +1656,59 @@ def _judge_bytecode(data: bytes, source: bytes, optimisation: int):
     return bytecode_gate(data, source, optimisation)
 
 
+_64_BITS = (1 << 64) - 1
+
+
 def _is_run(data: bytes, path: str, source: bytes) -> bool:
-    """Whether Python runs bytecode in the place of a source; True where this is not known."""
+    """Whether Python runs bytecode in the place of its source."""
     flags, date, size = struct.unpack_from("<III", data, 4)
     if flags & 1 and flags & 2:
-        return _has_hash(data, source)
+        return data[8:16] == source_hash(int.from_bytes(data[:4], "little"), source)
     if flags & 1:
         return True
     status = os.stat(path)
     return (date, size) == (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
 
 
-def _has_hash(data: bytes, source: bytes) -> bool:
-    """Whether checked bytecode has its source's hash; older Pythons than 3.11 cannot tell."""
-    if sys.version_info < (3, 11):
-        return True
-    import _imp
+@functools.lru_cache(maxsize=256)
+def source_hash(key: int, data: bytes) -> bytes:
+    """The hash of its source in checked bytecode of Python 3.11 and later: SipHash-1-3.
 
-    return _imp.source_hash(int.from_bytes(data[:4], "little"), source) == data[8:16]
+    key : the magic number of the bytecode
+    """
+    state = [
+        key ^ 0x736F6D6570736575,
+        0x646F72616E646F6D,
+        key ^ 0x6C7967656E657261,
+        0x7465646279746573,
+    ]
+    padded = data + bytes(7 - len(data) % 8) + bytes([len(data) & 255])
+    for (word,) in struct.iter_unpack("<Q", padded):
+        state[3] ^= word
+        _mix(state)
+        state[0] ^= word
+    state[2] ^= 0xFF
+    for _ in range(3):
+        _mix(state)
+    return struct.pack("<Q", state[0] ^ state[1] ^ state[2] ^ state[3])
+
+
+def _mix(state) -> None:
+    """One round of SipHash."""
+    a, b, c, d = state
+    a = (a + b) & _64_BITS
+    b = _rotate(b, 13) ^ a
+    c = (c + d) & _64_BITS
+    d = _rotate(d, 16) ^ c
+    a = (_rotate(a, 32) + d) & _64_BITS
+    d = _rotate(d, 21) ^ a
+    c = (c + b) & _64_BITS
+    b = _rotate(b, 17) ^ c
+    state[:] = a, b, _rotate(c, 32), d
+
+
+def _rotate(word: int, by: int) -> int:
+    return ((word << by) | (word >> (64 - by))) & _64_BITS
 
 
 def _version(numpy: str, names, survey: Survey) -> str:
@@ -2142,7 +2180,8 @@ class Printer:
         for lines in (table_lines(self.rows), reason_lines(self.rows, self.verbose)):
             print("\n".join(lines))
         print(", ".join("%d %s" % (self.verdicts[each], each) for each in VERDICTS))
-        print("\n".join(remedy_lines(self.rows)))
+        for line in remedy_lines(self.rows):
+            print(line)
         print(summary_line(end))
 
 
