@@ -702,6 +702,8 @@ class _Import(ast.NodeVisitor):
     def result_of(self, body):
         """What a function returns that only tests and returns."""
         for statement in body:
+            if isinstance(statement, ast.expr):  # a lambda's body
+                return self.evaluate(statement)
             if isinstance(statement, ast.Return):
                 return self.evaluate(statement.value)
             if isinstance(statement, ast.If):
@@ -1251,8 +1253,15 @@ def is_numpy(path: str, survey: Survey) -> bool:
     return bool(_extensions(path, survey))
 
 
-def _extensions(numpy: str, survey: Survey):
-    """The paths of numpy's extension: one, unless several Pythons share the folder."""
+def _extensions(numpy: str, survey: Survey, python: str = ""):
+    """The paths of numpy's extension: one, unless several Pythons share the folder.
+
+    python : name of the folder of Python's library
+    """
+    usual = "%scpython-3%s-%s-linux-gnu.so" % (EXTENSION, python[8:], platform.machine())
+    path = os.path.join(numpy, EXTENSION_FOLDERS[0], usual)
+    if python.startswith("python3.") and os.path.exists(path):
+        return [path]
     return [
         os.path.join(numpy, core, name)
         for core in EXTENSION_FOLDERS
@@ -1338,19 +1347,23 @@ def venv_settings(prefix: str, survey: Survey):
 Site = collections.namedtuple("Site", "prefix folder names python")
 # as in the name of a file in conda-meta
 Record = collections.namedtuple("Record", "name version build")
+_RECORDS = ("numpy-", "libblas-", "blas-") + tuple(name + "-" for name in IMPORTERS)
 
 
 def audit(places, survey: Survey, full: bool = True):
     """Yield a row, which is a dict as --json prints it, for each numpy in some places.
 
-    full : also tell the activation settings and the channel
+    full : also tell the activation settings and all importers
     """
     seen = set()
     for place in places:
         if place.kind == "prefix":
             survey.count("prefixes")
         try:
-            yield from audit_place(place, survey, seen, full)
+            if full:
+                yield from audit_place(place, survey, seen)
+            else:
+                yield from _audit_quickly(place, survey, seen)
         except (OSError,) + BROKEN as error:
             # one bad prefix never costs another its row
             reason = "the audit failed here: %s: %s" % (type(error).__name__, error)
@@ -1374,10 +1387,7 @@ def audit_place(place: Place, survey: Survey, seen, full: bool = True):
             rows += folder != place.path or "numpy" in os.listdir(folder)
             continue
         seen.add((status.st_dev, status.st_ino))
-        match = SITE_PATH.match(folder)
-        python = match.group("python") or "" if match else ""
-        site = Site(prefix, folder, list_names(folder, survey), python)
-        for row in site_rows(site, records, survey, full):
+        for row in site_rows(_site(prefix, folder, survey), records, survey, full):
             rows += 1
             survey.count("numpys")
             yield row
@@ -1386,6 +1396,25 @@ def audit_place(place: Place, survey: Survey, seen, full: bool = True):
         row = unknown_row(prefix, prefix, "conda-meta has a record of numpy, which is not there")
         row.update(version=records["numpy"].version, build=records["numpy"].build)
         yield row
+
+
+def _audit_quickly(place: Place, survey: Survey, seen):
+    """Yield the rows of a prefix of conda whose numpy is where conda puts it; else all its rows."""
+    records, found = conda_records(place.path, survey), False
+    library = os.path.join(place.path, "lib")
+    for python in list_names(library, survey) if "numpy" in records else ():
+        folder = os.path.join(library, python, "site-packages")
+        numpy = os.path.join(folder, "numpy")
+        if not python.startswith("python3.") or python == "python3.1" or not os.path.isdir(numpy):
+            continue
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            found = True
+            survey.count("numpys")
+            yield numpy_row(Site(place.path, folder, (), python), records, survey, False)
+    if not found:
+        yield from audit_place(place, survey, seen, False)
 
 
 def find_sites(place: Place, survey: Survey):
@@ -1398,13 +1427,22 @@ def find_sites(place: Place, survey: Survey):
     return place.path, [place.path]
 
 
+def _site(prefix: str, folder: str, survey: Survey) -> Site:
+    match = SITE_PATH.match(folder)
+    python = match.group("python") or "" if match else ""
+    return Site(prefix, folder, list_names(folder, survey), python)
+
+
 def conda_records(prefix: str, survey: Survey):
-    """The packages that conda-meta records: {name: Record}."""
+    """What conda-meta records of the packages of interest: {name: Record}."""
     records = {}
-    for name in list_names(os.path.join(prefix, "conda-meta"), survey):
-        parts = name[: -len(".json")].rsplit("-", 2)
-        if name.endswith(".json") and len(parts) == 3:
-            records[parts[0]] = Record(*parts)
+    folder = os.path.join(prefix, "conda-meta")
+    with survey.reading(folder):
+        # a prefix has hundreds of records, so that all but these have to be cheap
+        for name in [name for name in os.listdir(folder) if name.startswith(_RECORDS)]:
+            parts = name[: -len(".json")].rsplit("-", 2)
+            if name.endswith(".json") and parts[0] + "-" in _RECORDS and len(parts) == 3:
+                records[parts[0]] = Record(*parts)
     return records
 
 
@@ -1520,7 +1558,7 @@ def _user_name(number: int) -> str:
 def numpy_row(site: Site, records, survey: Survey, full: bool):
     """The row of a numpy that is there."""
     numpy = os.path.join(site.folder, "numpy")
-    extensions = _extensions(numpy, survey)
+    extensions = _extensions(numpy, survey, site.python)
     version = _version(numpy, site.names, survey)
     blas, by = _blas(extensions, site.prefix, records, survey)
     state, detail = _gate_of_numpy(numpy, version, site.python, survey)
@@ -1531,13 +1569,16 @@ def numpy_row(site: Site, records, survey: Survey, full: bool):
         detail = foreign or ": ".join(filter(None, [GATE_TEXT[state], detail]))
     row = unknown_row(site.prefix, numpy, "%s; BLAS: %s" % (detail, by))
     record = _conda_record(site, records, version, by)
-    row.update(gate=state, blas=blas, blas_by=by, version=version or (record or [""] * 2)[1])
+    row.update(gate=state, blas=blas, blas_by=by, version=version)
     if not unclear:
         row["verdict"] = _verdict(state, blas)
-    installed = set(records) | {name.split("-")[0] for name in site.names}
-    row["importers"] = sorted(IMPORTERS.keys() & installed)
+    row["importers"] = [
+        name
+        for name in sorted(IMPORTERS)
+        if name in records or any(each.split("-")[0] == name for each in site.names)
+    ]
     if record:
-        row["build"] = record.build
+        row["version"], row["build"] = record.version, record.build
         row["channel"] = _channel(site.prefix, record, survey)
     row["installer"] = installer_of(site, row, survey)
     if state == "gated" and is_healed(site, survey):
@@ -1720,12 +1761,20 @@ def _version(numpy: str, names, survey: Survey) -> str:
     return _recorded_version(names)
 
 
+_RECORD_HEAD = 4096  # bytes of a record, in which conda and pixi write the channel
+
+
 def _channel(prefix: str, record: Record, survey: Survey) -> str:
     path = os.path.join(prefix, "conda-meta", "-".join(record) + ".json")
-    data = read(path, survey, MAX_BYTES) or b""
-    # to parse all of the JSON would take longer than everything else
+    # the record lists each file of the package: to read all of it would take the longest here
+    data, end = b"", b""
+    with survey.reading(path), open_regular(path) as stream:
+        data = stream.read(_RECORD_HEAD)
+        end = os.pread(stream.fileno(), 64, max(0, os.fstat(stream.fileno()).st_size - 64))
+        if b'"channel"' not in data:
+            data += stream.read(MAX_BYTES)
     match = re.search(rb'"channel"\s*:\s*"([^"]*)"', data)
-    if not match or not data.rstrip().endswith(b"}"):
+    if not match or not end.rstrip().endswith(b"}"):
         survey.broken(path, "no whole JSON object with a channel")
     if not match:
         return ""
@@ -1768,14 +1817,15 @@ def _needed_by(extensions, survey: Survey):
 
 # --- what activation sets
 
-_VALUE = r"\$\{\w+:?[-=](\w*)\}|([\w$]+)"
-_SETTING = re.compile(
-    r"""(?:^|[\s;&({"])                                  # sh, csh, fish, xonsh, PowerShell
-    (?:setenv\s+|set\s+(?:-\S+\s+)*|\$(?:[Ee]nv:)?)?
-    (%s)(?:\s+=\s+|=|[ \t]+)["']?(?:%s)"""
-    % ("|".join(SETTINGS), _VALUE),
-    re.M | re.X,
-)
+_VALUE = r"""["']?(?:\$\{\w+:?[-=](\w*)\}|([\w$]+))"""
+# of sh, xonsh and PowerShell; of csh and fish
+_SETTINGS = [
+    re.compile(pattern % ("|".join(SETTINGS), _VALUE), re.M)
+    for pattern in (
+        r"(?:^|[\s;&({$:])(%s)\s*=(?!=)\s*%s",
+        r"(?:^|[\s;&])(?:setenv|set(?:\s+-\S+)+)\s+(%s)\s+%s",
+    )
+]
 _DEFAULT = re.compile(r"\$\{(%s):?=(\w+)\}" % "|".join(SETTINGS))
 _UNSET = re.compile(r"\b(?:unset|unsetenv|set\s+-\w*e\w*)\b[^\n;]*?\b(%s)\b" % "|".join(SETTINGS))
 
@@ -1802,8 +1852,9 @@ def script_settings(script: bytes):
         line = re.sub(r"(^|\s)#.*", "", line)
         for name in _UNSET.findall(line):
             found.pop(name, None)
-        for name, default, value in _SETTING.findall(_UNSET.sub("", line)):
-            found[name] = default or value
+        for pattern in _SETTINGS:
+            for name, default, value in pattern.findall(_UNSET.sub("", line)):
+                found[name] = default or value
         found.update(_DEFAULT.findall(line))
     return {name: value for name, value in found.items() if value}
 
@@ -1969,7 +2020,7 @@ def _pip_target(repair: Repair) -> str:
     python = repair.site.python or "python3"
     for path in _extensions(os.path.join(repair.site.folder, "numpy"), Survey()):
         tag = re.search(r"\.cpython-3(\d+)", path)
-        if tag:
+        if tag and "." not in python:
             python = "python3." + tag.group(1)
     target = quote(repair.site.folder)
     return "%s -m pip install --upgrade --target %s '%s'" % (python, target, _NEWER)

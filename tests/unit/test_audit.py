@@ -173,6 +173,65 @@ def test_a_wheel_over_condas_numpy_is_not_taken_for_condas(
             '{"env_vars": {"MKL_THREADING_LAYER": "GNU", "A": "b"}}',
             {"MKL_THREADING_LAYER": "GNU"},
         ),
+        ("conda-meta/state", '{"env_vars": {"MKL_NUM_THREADS": "***unset***"}}', {}),
+        ("etc/conda/env_vars.d/a.json", '{"MKL_NUM_THREADS": "1"}', {"MKL_NUM_THREADS": "1"}),
+        (
+            "etc/conda/activate.d/a.sh",
+            "export A=1 MKL_NUM_THREADS=1 MKL_THREADING_LAYER='TBB'\n",
+            {"MKL_NUM_THREADS": "1", "MKL_THREADING_LAYER": "TBB"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            'export A=1; export MKL_NUM_THREADS="2"; B=3\n',
+            {"MKL_NUM_THREADS": "2"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            'if [ -z "$X" ]; then export MKL_NUM_THREADS=1; fi\n',
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            "if true; then\n    export MKL_NUM_THREADS=1\nfi\n",
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            "export MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}\n",
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            'export MKL_NUM_THREADS="${MKL_NUM_THREADS:-1}"\n',
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            ': "${MKL_NUM_THREADS:=1}"\nexport MKL_NUM_THREADS\n',
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            "test -n x && export MKL_NUM_THREADS=1 # only one\n",
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            "declare -x MKL_NUM_THREADS=1\n",
+            {"MKL_NUM_THREADS": "1"},
+        ),
+        (
+            "etc/conda/activate.d/a.sh",
+            "export MKL_NUM_THREADS=1\nunset A MKL_NUM_THREADS\n",
+            {},
+        ),
+        ("etc/conda/activate.d/a.sh", "export OLD_MKL_NUM_THREADS=1 X_MKL_NUM_THREADS=2\n", {}),
+        ("etc/conda/activate.d/a.sh", 'if [ "$MKL_NUM_THREADS" = 1 ]; then :; fi\n', {}),
+        ("etc/conda/activate.d/a.sh", 'echo "MKL_NUM_THREADS is $MKL_NUM_THREADS"\n', {}),
+        ("etc/conda/activate.d/a.xsh", "$MKL_NUM_THREADS = '1'\n", {"MKL_NUM_THREADS": "1"}),
+        ("etc/conda/activate.d/a.ps1", '$Env:MKL_NUM_THREADS = "1"\n', {"MKL_NUM_THREADS": "1"}),
+        ("etc/conda/activate.d/a.fish", "set -e MKL_NUM_THREADS\n", {}),
+        ("etc/conda/activate.d/a.fish", "set -g -x MKL_NUM_THREADS 1\n", {"MKL_NUM_THREADS": "1"}),
     ],
 )
 def test_the_threads_that_activation_sets_are_given(rows, conda, tmp_path, file, text, found):
