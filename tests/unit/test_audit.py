@@ -1,4 +1,4 @@
-"""The audit of a host, on trees with the layouts of conda, pixi and venv; under this Python and under 3.6."""
+"""The audit on trees with the layouts of conda, pixi and venv, under this Python and under 3.6."""
 
 import json
 import os

@@ -93,7 +93,8 @@ PLAIN_GATES = [
     ("while sys.platform == 'darwin':\n    blas_fpe_check()\n    break", ""),
     ("for _ in (): blas_fpe_check()", ""),
     (
-        "try:\n    assert sys.platform == 'darwin'\n    blas_fpe_check()\nexcept AssertionError: pass",
+        "try:\n    assert sys.platform == 'darwin'\n    blas_fpe_check()\n"
+        "except AssertionError: pass",
         "",
     ),
     ("if __name__ == '__main__': blas_fpe_check()", ""),
