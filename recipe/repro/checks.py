@@ -12,7 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Iterator, Mapping, TextIO
+from typing import Any, Callable, Iterator, Mapping, TextIO
 
 import processes
 import stacks
@@ -125,7 +125,7 @@ def run_python(
     code: str,
     setting: Setting = DEFAULT,
     preload: str = "",
-    on_timeout=None,
+    on_timeout: Callable[[int], None] | None = None,
 ) -> processes.Outcome:
     """Run code in a fresh interpreter of the examined Python."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(THREAD_VARIABLES)}
@@ -147,7 +147,7 @@ def run_python(
     return outcome
 
 
-def ask(session: Session, question: str, setting: Setting = DEFAULT) -> tuple[dict, str]:
+def ask(session: Session, question: str, setting: Setting = DEFAULT) -> tuple[dict[str, Any], str]:
     """Put a question of probe.py to the examined Python; return (answer, fault)."""
     outcome = run_python(session, f"import probe; probe.{question}", setting)
     if outcome.fault():

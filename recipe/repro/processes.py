@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Sequence
+from typing import BinaryIO, Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run(
         return Outcome(code, _text(stdout), _text(stderr))
 
 
-def _kill(process: subprocess.Popen) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # a signal only asks the kernel, and nobody waits for the children of the process
@@ -95,6 +95,6 @@ def _lives(group: int) -> bool:
     return False
 
 
-def _text(file) -> str:
+def _text(file: BinaryIO) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")

@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except SystemExit as end:  # of argparse or of stop()
-        return end.code
+        return int(end.code or 0)
     finally:
         signal.signal(signal.SIGTERM, before)
     if args.json:

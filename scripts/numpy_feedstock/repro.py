@@ -125,11 +125,13 @@ def parse(exit_code: int | None, output: str, errors: str) -> Report:
     if exit_code == 2:
         lines = [line for line in errors.splitlines() if line.startswith("repro: ")]
         raise UsageError("\n".join(lines) or errors.strip())
-    if exit_code not in (0, 1):
+    try:
+        return Report(json.loads(output))
+    except ValueError:
         raise FeedstockError(
-            f"the repro ended with {exit_code}", found=errors.strip()[-2000:] or "no output"
-        )
-    return Report(json.loads(output))
+            f"the repro ended with {exit_code} and printed no result",
+            found=errors.strip()[-2000:] or output.strip()[-2000:] or "no output",
+        ) from None
 
 
 def run_all(jobs: Iterable[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:

@@ -413,6 +413,7 @@ def finding(check, status, **more):
         ({"hang": "passed", "calls": "failed"}, "libmkl_rt.so.3", "AFFECTED", 1),
         ({"hang": "failed", "calls": "passed"}, "libopenblas.so.0", "AFFECTED", 1),
         ({"hang": "not tried", "threads": "failed"}, "other", "AFFECTED", 1),
+        ({"hang": "not tried", "calls": "passed"}, "libmkl_rt.so.2", "UNKNOWN", 2),
         ({"hang": "passed", "calls": "not tried"}, "libmkl_rt.so.2", "UNKNOWN", 2),
         ({"hang": "passed"}, "libmkl_rt.so.2", "UNKNOWN", 0),
     ],

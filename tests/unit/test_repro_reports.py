@@ -42,6 +42,13 @@ def test_what_could_not_be_tried_is_told_in_the_repros_own_words():
     assert str(caught.value) == "repro: hang could not be tried: no compiler; get one"
 
 
+@pytest.mark.parametrize("exit_code", [0, 1, -9])
+def test_a_repro_that_printed_no_result_is_an_error_with_what_it_said(exit_code):
+    with pytest.raises(FeedstockError, match="found: SyntaxError: invalid syntax") as caught:
+        repro.parse(exit_code, "", "SyntaxError: invalid syntax")
+    assert f"the repro ended with {exit_code} and printed no result" in str(caught.value)
+
+
 def test_no_more_jobs_run_than_are_allowed_and_results_keep_their_order():
     running, most = 0, 0
 
