@@ -1,7 +1,8 @@
 #!/bin/bash
 set -euo pipefail
 
-case "$blas_impl" in
+# "mkl 2025.3": the flavour, and the release of its library
+case "${blas_impl%% *}" in
     mkl)      blas=mkl-sdl ;;
     openblas) blas=openblas ;;
 esac

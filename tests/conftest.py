@@ -7,7 +7,7 @@ import pytest
 
 from helpers.command import feedstock
 from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
-from numpy_feedstock import bootstrap, channel, compiler_cache, prefix, variant
+from numpy_feedstock import bootstrap, channel, prefix, variant
 from numpy_feedstock.record import read_record
 
 pytest_plugins = ["helpers.skips"]
@@ -23,14 +23,14 @@ def packages(request):
         print(flush=True)
         done = feedstock("build", capture_output=False)
         assert done.returncode == 0, "feedstock build failed; its message is above"
-    wanted = variant.select([RELEASE], [PYTHON], list(FLAVOURS), "linux-64")
+    wanted = variant.select([RELEASE], [PYTHON], variant.DEFAULT_FLAVOURS, "linux-64")
     return {v.blas: OUTPUT / v.platform / v.filename for v in wanted}
 
 
 @pytest.fixture(scope="session")
 def channels(packages):
     """Ours, then the one it was built from."""
-    source = bootstrap.ensure(PYTHON, compiler_cache.program(), print)
+    source = bootstrap.ensure(PYTHON, print)
     return [channel.url(OUTPUT), channel.url(source)]
 
 

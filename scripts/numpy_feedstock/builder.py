@@ -1,10 +1,11 @@
 """rattler-build's calls. Runs inside a child process (see child.py)."""
 
 import collections
+import os
 import shutil
 from pathlib import Path
 
-from . import canonical
+from . import canonical, sdist
 from . import variant as variants
 from .errors import FeedstockError
 
@@ -65,21 +66,24 @@ def build_recipe(recipe, channel, context, say):
         say(f"made {name} {variant.recipe.package.version}")
 
 
-def build_variant(variant, channels, work, seconds, say):
+def build_variant(variant, archive, channels, work, seconds, say):
     """Build one variant into rattler-build's output folder, in the canonical form: its path, and what it was built with.
 
     variant : variant.Variant
+    archive : Path of numpy's source archive
     channels : list of str, URLs
     work : Path; what an earlier, killed build left there is removed first,
         because the build folder is the same each time (the compiler cache wants it)
     seconds : the package's date, since 1970
     """
+    os.environ[sdist.VARIABLE] = archive.as_uri()
     (rendered,) = variants.render(variant.platform, {key: [value] for key, value in variant.keys})
     return _build(variant, rendered, channels, work, seconds, say)
 
 
-def build_recorded(recipe, channels, work, seconds, say):
+def build_recorded(recipe, archive, channels, work, seconds, say):
     """The same, of the recipe's folder that travelled in a package."""
+    os.environ[sdist.VARIABLE] = archive.as_uri()
     rendered = variants.recorded(recipe)
     return _build(variants.describe(rendered), rendered, channels, work, seconds, say)
 

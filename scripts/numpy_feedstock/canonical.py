@@ -150,6 +150,11 @@ def _edit_json(file, change):
 
 def _rendered(rendered, seconds):
     """The builder's record without what it says of the machine."""
+    recipe = rendered["recipe"]
+    if upstream := recipe.get("context", {}).get("upstream"):
+        # not the copy that was handed to the builder, or a mirror
+        for source in (*recipe["source"], *rendered["finalized_sources"]):
+            source["url"] = upstream
     configuration = rendered["build_configuration"]
     configuration["directories"] = {
         "host_prefix": PREFIX,

@@ -76,7 +76,10 @@ def add_python(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_blas(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--blas", action="append", help="mkl or openblas, repeatable (default: both)"
+        "--blas",
+        action="append",
+        metavar="FLAVOUR",
+        help="openblas, mkl-2025, mkl-2026, or mkl for both of these; repeatable",
     )
 
 

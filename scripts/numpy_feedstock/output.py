@@ -31,7 +31,7 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
 
     platform = channel.this_platform()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    wanted = variant.select([release], [python], flavours, platform)
+    wanted = variant.select([release], [python], variant.one_of_each(flavours), platform)
     found = {v.blas: Path(output, platform, v.filename) for v in wanted}
     for blas, path in found.items():
         if read_record(path) is None:

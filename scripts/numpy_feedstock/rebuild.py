@@ -9,7 +9,6 @@ from . import (
     canonical,
     channel,
     child,
-    compiler_cache,
     files,
     paths,
     prefix,
@@ -68,12 +67,19 @@ def rebuild(path, package, asked, progress):
     channels = _channels(path, asked, wanted.python, progress.step)
     _check_dependencies(path, dependencies, channels)
 
-    sdist.provide(wanted.source_url, wanted.version, wanted.sha256, work, progress.step, recipe)
+    archive = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step, recipe)
     log = workspace.new_log(wanted.filename, "rebuild")
     progress.step(f"rebuilding; log: {log}")
     seconds = package.index.get("timestamp", 0) // 1000
     rebuilt, _ = child.run(
-        builder.build_recorded, recipe, channels, work, seconds, log=log, on_line=progress.working
+        builder.build_recorded,
+        recipe,
+        archive,
+        channels,
+        work,
+        seconds,
+        log=log,
+        on_line=progress.working,
     )
     if files.sha256(rebuilt) == files.sha256(path):
         return []
@@ -88,7 +94,7 @@ def _channels(path, asked, python, report):
         return record.channels
     names = channel.choose(asked)
     if names == ["bootstrap"]:
-        names = [bootstrap.ensure(python, compiler_cache.program(), report)]
+        names = [bootstrap.ensure(python, report)]
     return [channel.url(name) for name in names]
 
 

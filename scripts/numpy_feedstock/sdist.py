@@ -1,92 +1,100 @@
-"""numpy's source archive, in the place where rattler-build looks for it.
+"""numpy's source archive: downloaded once, checked, and handed to rattler-build.
 
-The recipe names upstream's release URL. Where that cannot be reached the same
-file (the sha256 decides) comes from the package index that pip is configured
-for. It is put into rattler-build's source cache under upstream's URL: so the
-recipe, and what the package says of its source, stay the same.
+The recipe names upstream's release page. Where that cannot be reached, the same file
+comes from the package index that pip is configured for: its sha256 decides. rattler-build
+takes it from the URL in the environment variable NUMPY_SOURCE, which the recipe reads.
 """
 
 import hashlib
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 from . import paths
 from .errors import FeedstockError
 
+# the recipe takes the archive from the URL in this environment variable
+VARIABLE = "NUMPY_SOURCE"
 # pip's default when its configuration names no index; asked of pip itself
 _DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
 
+Say = Callable[[str], None]
 
-def provide(url, version, sha256, work, report, recipe=paths.RECIPE.parent):
-    """Make sure that rattler-build, working in ``work``, finds the source, and that the patches fit it.
 
-    url : str, upstream's URL as the recipe renders it
-    version, sha256 : str, of numpy's release
-    work : Path, rattler-build's output folder
-    recipe : Path, the recipe's folder, which holds the patches
+def provide(
+    url: str, version: str, sha256: str, say: Say, recipe_folder: Path = paths.RECIPE.parent
+) -> Path:
+    """Return the path of a release's source archive that the recipe's patches apply to.
 
-    Raises FeedstockError when the file cannot be had, has another sha256, or a
-    patch does not apply.
+    url : upstream's URL of the file
+    version, sha256 : of numpy's release
+    say : called with a line for a person
+    recipe_folder : holds the folder ``patches``
+
+    Raises FeedstockError when the file cannot be downloaded, when its sha256 is another,
+    or when a patch does not apply.
     """
-    kept = archive(url, version, sha256, report)
-    check_patches(kept, recipe)
-    if not _cached(url, sha256, work).exists():
-        _put(kept, url, sha256, work)
+    kept = archive(url, version, sha256, say)
+    check_patches(kept, recipe_folder)
+    return kept
 
 
-def archive(url, version, sha256, report):
-    """The source archive of a release, kept and checked; its path."""
+def archive(url: str, version: str, sha256: str, say: Say) -> Path:
+    """Return the path of a release's source archive, after a check of its sha256."""
     kept = paths.SDISTS / f"numpy-{version}.tar.gz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
-        partial.write_bytes(_download(url, version, report))
+        partial.write_bytes(_download(url, version, say))
         partial.rename(kept)
     check_sha256(kept, sha256)
     return kept
 
 
-def check_patches(kept, recipe=paths.RECIPE.parent):
-    """Raise FeedstockError unless each patch of a recipe's folder applies to an archive as it stands.
+def check_patches(kept: Path, recipe_folder: Path = paths.RECIPE.parent) -> None:
+    """Raise FeedstockError unless each patch of a recipe applies to an archive without fuzz.
 
-    rattler-build would place a hunk whose lines are merely similar: git does not.
+    rattler-build also places a hunk whose lines are only similar. git does not.
     """
-    for patch in sorted((recipe / "patches").glob("*.patch")):
-        with tempfile.TemporaryDirectory() as folder:
-            with tarfile.open(kept) as tar:
-                for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):
-                    target = Path(folder, name)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(
-                        tar.extractfile(f"{kept.name.removesuffix('.tar.gz')}/{name}").read()
-                    )
-            command = ["git", "apply", "--check", str(patch)]
+    for patch in sorted((recipe_folder / "patches").glob("*.patch")):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            _extract_patched_files(kept, patch, folder)
             checked = subprocess.run(
-                command,
+                ["git", "apply", "--check", patch],
                 cwd=folder,
                 capture_output=True,
                 text=True,
-                env={**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},
+                env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
             )
         if checked.returncode:
-            hunks = ", ".join(re.findall(r"patch failed: (\S+)", checked.stderr)) or "see found"
+            hunks = re.findall(r"patch failed: (\S+)", checked.stderr)
             raise FeedstockError(
                 f"the patch does not apply to {kept.name}: {patch.name}",
-                hunk=hunks,
+                hunk=", ".join(hunks) or "see found",
                 found=checked.stderr.strip(),
                 remedy="make the patch anew from this release",
             )
 
 
-def check_sha256(path, expected):
+def _extract_patched_files(kept: Path, patch: Path, folder: Path) -> None:
+    """Extract the files that a patch changes: the whole archive takes seconds."""
+    root = kept.name.removesuffix(".tar.gz")
+    with tarfile.open(kept) as tar:
+        for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):
+            stream = tar.extractfile(f"{root}/{name}")
+            assert stream is not None, f"{name} is not a file"
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(stream.read())
+
+
+def check_sha256(path: Path, expected: str) -> None:
     """Raise FeedstockError unless the file's sha256 is the expected one."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
@@ -98,24 +106,22 @@ def check_sha256(path, expected):
         )
 
 
-def _download(url, version, report):
+def _download(url: str, version: str, say: Say) -> bytes:
     import urllib.request
 
     from unearth import PackageFinder
 
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
-            report(f"downloading {url}")
-            return response.read()
+            say(f"downloading {url}")
+            return bytes(response.read())
     except OSError:
-        report(
-            f"upstream's release page is not reachable: numpy {version} comes from the package index"
-        )
+        say(f"upstream's release page is not reachable: numpy {version} comes from pip's index")
     finder = PackageFinder(
         index_urls=_index_urls(),
         no_binary=["numpy"],
         ignore_compatibility=True,
-        trusted_hosts=_pip("trusted-host").split(),
+        trusted_hosts=_pip_setting("trusted-host").split(),
     )
     best = finder.find_best_match(f"numpy=={version}").best
     if best is None:
@@ -123,66 +129,24 @@ def _download(url, version, report):
             f"numpy {version} has no source archive in the index that pip is configured for",
             remedy="pip config list",
         )
-    response = finder.session.get(best.link.normalized)
-    response.raise_for_status()
-    return response.content
+    answer = finder.session.get(best.link.normalized)
+    answer.raise_for_status()
+    return bytes(answer.content)
 
 
-def _index_urls():
-    configured = f"{_pip('index-url')} {_pip('extra-index-url')}".split()
-    default = subprocess.check_output([sys.executable, "-c", _DEFAULT_INDEX], text=True).strip()
-    return configured if _pip("index-url") else [default, *configured]
+def _index_urls() -> list[str]:
+    main, extra = _pip_setting("index-url"), _pip_setting("extra-index-url")
+    if not main:
+        command = [sys.executable, "-c", _DEFAULT_INDEX]
+        main = subprocess.check_output(command, text=True).strip()
+    return [*main.split(), *extra.split()]
 
 
-def _pip(setting):
-    """A setting of pip's configuration, environment included; empty when it is not set."""
+def _pip_setting(name: str) -> str:
+    """A setting of pip's configuration and environment; empty when it is not set."""
     listing = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
     values = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
     for section in (":env:.", "download.", "global."):
-        if section + setting in values:
-            return values[section + setting].strip("'").replace("\\n", " ")
+        if section + name in values:
+            return values[section + name].strip("'").replace("\\n", " ")
     return ""
-
-
-def _key(url, sha256):
-    # rattler-build's own: Rust's DefaultHasher over the two strings
-    import siphash24
-
-    strings = b"".join(text.encode() + b"\xff" for text in (url, sha256))
-    return f"{int.from_bytes(siphash24.siphash13(strings, key=bytes(16)).digest(), 'little'):x}"
-
-
-def _cached(url, sha256, work):
-    return work / "src_cache" / ".metadata" / f"{_key(url, sha256)}.json"
-
-
-def _put(kept, url, sha256, work):
-    cache = work / "src_cache"
-    (cache / ".metadata").mkdir(parents=True, exist_ok=True)
-    stem = _key(url, sha256)
-    copy, tree = f"{stem}_{kept.name}", f"{stem}_extracted"
-    shutil.copyfile(kept, cache / copy)
-    shutil.rmtree(cache / tree, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder, tarfile.open(kept) as tar:
-        # Python 3.11.2, Debian 12's, has no `filter` argument yet; the sha256 vouches for the file
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)
-        tar.extractall(folder)
-        (root,) = Path(folder).iterdir()
-        root.rename(cache / tree)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    entry = {
-        "source_type": "url",
-        "url": url,
-        "checksum": sha256,
-        "checksum_type": "sha256",
-        "actual_filename": kept.name,
-        "git_commit": None,
-        "git_rev": None,
-        "cache_path": copy,
-        "extracted_path": tree,
-        "last_accessed": now,
-        "created": now,
-        "lock_file": None,
-    }
-    # last: without it the rest is not seen
-    _cached(url, sha256, work).write_text(json.dumps(entry))

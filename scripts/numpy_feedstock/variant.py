@@ -1,11 +1,21 @@
 """The variants: what conda_build_config.yaml says is to be built."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import paths
 from .errors import UsageError
 
+if TYPE_CHECKING:
+    from rattler_build import RenderedVariant
+
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
+# one package of each BLAS: what is built and measured where nobody names a flavour
+DEFAULT_FLAVOURS = ("mkl-2025", "openblas")
+# the lists of the build config that tell two variants of a platform apart
+_KEYS = ("numpy_release", "python", "blas_impl")
 
 
 @dataclass(frozen=True)
@@ -16,41 +26,51 @@ class Variant:
     sha256: str
     python: str  # "3.11"
     blas: str  # "mkl" or "openblas"
+    blas_version: str  # "2025.3", or "" where the build config names none
     platform: str  # "linux-64"
     build_string: str
     source_url: str
-    keys: tuple  # of (key, value): what picks this variant out of the build config
+    keys: tuple[tuple[str, str], ...]  # (list of the build config, value)
 
     @property
-    def filename(self):
+    def filename(self) -> str:
         """Name of the package file."""
         return f"numpy-{self.version}-{self.build_string}.conda"
 
-    def __str__(self):
-        return f"numpy {self.version} python {self.python} {self.blas}"
+    @property
+    def flavour(self) -> str:
+        """The BLAS, with its major version where the build config names one: "mkl-2025"."""
+        return f"{self.blas}-{self.blas_version.split('.')[0]}".removesuffix("-")
+
+    def __str__(self) -> str:
+        return f"numpy {self.version} python {self.python} {self.flavour}"
 
 
-def known_releases():
-    """{version: sha256} of every release in the build config, switched on or not."""
+def known_releases() -> dict[str, str]:
+    """Return {version: sha256} of every release in the build config, switched on or not."""
     import yaml
 
-    lines = yaml.safe_load(paths.BUILD_CONFIG.read_text())["numpy_release"]
-    return dict((line["then"] if isinstance(line, dict) else line).split() for line in lines)
+    found = {}
+    for line in yaml.safe_load(paths.BUILD_CONFIG.read_text())["numpy_release"]:
+        text = line["then"] if isinstance(line, dict) else line
+        version, sha256 = text.split()
+        found[version] = sha256
+    return found
 
 
-def known_pythons():
-    """["3.11", ...]: the Python minor versions of the build config."""
+def known_pythons() -> list[str]:
+    """Return the Python minor versions of the build config, ["3.11", ...]."""
     import yaml
 
-    return [
-        spec.split(".*")[0] for spec in yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]
-    ]
+    specs = yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]
+    return [spec.split(".*")[0] for spec in specs]
 
 
-def load(platform, releases=None):
-    """Every variant of a platform, rendered from the recipe.
+def load(platform: str, releases: Sequence[str] | None = None) -> list[Variant]:
+    """Return every variant of a platform, rendered from the recipe.
 
-    releases : versions to render, switched on or not; those switched on without it
+    platform : "linux-64"
+    releases : versions to render, switched on or not; None for those that are switched on
     """
     override = {}
     if releases:
@@ -59,8 +79,11 @@ def load(platform, releases=None):
     return [describe(rendered) for rendered in render(platform, override)]
 
 
-def render(platform, override):
-    """rattler-build's rendered variants; ``override`` replaces lists of the build config."""
+def render(platform: str, override: dict[str, list[str]]) -> list["RenderedVariant"]:
+    """Return rattler-build's rendered variants.
+
+    override : lists that replace those of the build config
+    """
     from rattler_build import JinjaConfig, PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
 
     target = PlatformConfig(
@@ -71,55 +94,79 @@ def render(platform, override):
     return recipe.render(config.merge(VariantConfig(override)), RenderConfig(platform=target))
 
 
-def recorded(recipe):
-    """rattler-build's rendered variant of the recipe's folder that travelled in a package, as it was built."""
+def recorded(recipe: Path) -> "RenderedVariant":
+    """Return rattler-build's rendered variant of a recipe that travelled in a package.
+
+    recipe : the folder info/recipe; it holds the variant that was built
+    """
     import yaml
     from rattler_build import PlatformConfig, RenderConfig, Stage0Recipe, VariantConfig
 
     keys = yaml.safe_load((recipe / "variant_config.yaml").read_text())
     target = PlatformConfig(target_platform=keys["target_platform"])
     config = VariantConfig({key: [value] for key, value in keys.items()})
-    (rendered,) = Stage0Recipe.from_file(recipe / "recipe.yaml").render(
-        config, RenderConfig(platform=target)
-    )
+    stage0 = Stage0Recipe.from_file(recipe / "recipe.yaml")
+    (rendered,) = stage0.render(config, RenderConfig(platform=target))
     return rendered
 
 
-def select(releases, pythons, flavours, platform):
-    """The variants that match; UsageError names the known values of what matches nothing.
+def select(
+    releases: Sequence[str] | None,
+    pythons: Sequence[str] | None,
+    flavours: Sequence[str] | None,
+    platform: str,
+) -> list[Variant]:
+    """Return the variants that match; None stands for all that are switched on.
 
-    releases, pythons, flavours : lists, or None for every one that is switched on
+    flavours : "mkl-2025", or "mkl" for all of its major versions
+
+    Raises UsageError, which names the known values, for a value that matches nothing.
     """
-    _known("numpy release", releases or [], list(known_releases()))
-    _known("python", pythons or [], known_pythons())
+    _refuse_unknown("numpy release", releases, list(known_releases()))
+    _refuse_unknown("python", pythons, known_pythons())
     variants = load(platform, releases)
-    _known("blas", flavours or [], sorted({v.blas for v in variants}))
-    return [
-        v
-        for v in variants
-        if v.python in (pythons or [v.python]) and v.blas in (flavours or [v.blas])
-    ]
+    known = {v.blas for v in variants} | {v.flavour for v in variants}
+    _refuse_unknown("blas", flavours, sorted(known))
+    found = []
+    for v in variants:
+        if pythons and v.python not in pythons:
+            continue
+        if flavours and v.blas not in flavours and v.flavour not in flavours:
+            continue
+        found.append(v)
+    return found
 
 
-def _known(what, wanted, known):
-    for value in wanted:
+def one_of_each(flavours: Sequence[str] | None) -> list[str]:
+    """Return flavours of which each names one package; a BLAS alone is its default flavour.
+
+    flavours : None for one of each BLAS
+    """
+    defaults = {name.split("-")[0]: name for name in DEFAULT_FLAVOURS}
+    return [defaults.get(name, name) for name in flavours or DEFAULT_FLAVOURS]
+
+
+def _refuse_unknown(what: str, wanted: Sequence[str] | None, known: list[str]) -> None:
+    for value in wanted or []:
         if value not in known:
             raise UsageError(
                 f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})"
             )
 
 
-def describe(rendered):
-    """The Variant of rattler-build's rendered one."""
-    recipe, keys = rendered.recipe.to_dict(), rendered.variant
-    source = recipe["source"][0]
+def describe(rendered: "RenderedVariant") -> Variant:
+    """Return the Variant of one of rattler-build's."""
+    recipe: dict[str, Any] = rendered.recipe.to_dict()
+    keys = rendered.variant
+    blas, _, blas_version = keys["blas_impl"].partition(" ")
     return Variant(
         version=recipe["package"]["version"],
-        sha256=source["sha256"],
+        sha256=recipe["source"][0]["sha256"],
         python=keys["python"].split(".*")[0],
-        blas=keys["blas_impl"],
+        blas=blas,
+        blas_version=blas_version,
         platform=keys["target_platform"],
         build_string=recipe["build"]["string"],
-        source_url=source["url"],
-        keys=tuple((key, keys[key]) for key in ("numpy_release", "python", "blas_impl")),
+        source_url=recipe["context"]["upstream"],
+        keys=tuple((key, keys[key]) for key in _KEYS),
     )

@@ -28,7 +28,10 @@ def test_help_has_examples(verb):
     [
         (["build", "--numpy", "2.3.4"], "unknown numpy release: 2.3.4\n  known: 2.3.5, 2.4.0,"),
         (["build", "--python", "3.9"], "unknown python: 3.9\n  known: 3.11, 3.12, 3.13, 3.14"),
-        (["build", "--blas", "atlas"], "unknown blas: atlas\n  known: mkl, openblas"),
+        (
+            ["build", "--blas", "atlas"],
+            "unknown blas: atlas\n  known: mkl, mkl-2025, mkl-2026, openblas",
+        ),
         (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
         (
             ["build", "--output", "/dev/null/channel"],
@@ -82,7 +85,7 @@ def test_dry_run_changes_nothing(tmp_path):
         "--numpy",
         "2.4.4",
         "--blas",
-        "mkl",
+        "mkl-2025",
         "--output",
         output,
         "--dry-run",

@@ -3,23 +3,41 @@
 import re
 
 import pytest
+from rattler_build import (
+    JinjaConfig,
+    PlatformConfig,
+    RattlerBuildError,
+    RenderConfig,
+    Stage0Recipe,
+    VariantConfig,
+)
 
 from numpy_feedstock import paths, variant
 from numpy_feedstock.errors import UsageError
 
 FLAVOURS = {
-    "linux-64": {"mkl", "openblas"},
+    "linux-64": {"mkl-2025", "mkl-2026", "openblas"},
     "linux-aarch64": {"openblas"},
     "osx-arm64": {"openblas"},
 }
 COMPILERS = {
-    "linux-64": {"gcc_linux-64", "gxx_linux-64", "sysroot_linux-64 2.28.*"},
-    "linux-aarch64": {"gcc_linux-aarch64", "gxx_linux-aarch64", "sysroot_linux-aarch64 2.28.*"},
+    "linux-64": {"gcc_linux-64 14.*", "gxx_linux-64 14.*", "sysroot_linux-64 2.28.*"},
+    "linux-aarch64": {
+        "gcc_linux-aarch64 14.*",
+        "gxx_linux-aarch64 14.*",
+        "sysroot_linux-aarch64 2.28.*",
+    },
     "osx-arm64": {
-        "clang_osx-arm64",
-        "clangxx_osx-arm64",
+        "clang_osx-arm64 19.*",
+        "clangxx_osx-arm64 19.*",
         "macosx_deployment_target_osx-arm64 11.0.*",
     },
+}
+LIBRARIES = {
+    "mkl-2025": {"mkl-devel 2025.3.*"},
+    "mkl-2026": {"mkl-devel 2026.0.*"},
+    # conda-forge's openblas exports nothing: libopenblas does
+    "openblas": {"openblas", "libopenblas"},
 }
 # numpy-feedstock at conda-forge, 2.3.5 and 2.4.4
 CONDA_FORGE_RUN_EXPORTS = {"weak": ["numpy >=1.23,<3"]}
@@ -29,7 +47,7 @@ CONDA_FORGE_RUN_CONSTRAINTS = ["numpy-base <0a0"]
 @pytest.mark.parametrize("platform", variant.PLATFORMS)
 def test_every_variant_of_every_known_release_renders(platform):
     variants = variant.load(platform, list(variant.known_releases()))
-    assert {v.blas for v in variants} == FLAVOURS[platform]
+    assert {v.flavour for v in variants} == FLAVOURS[platform]
     assert len(variants) == 6 * 4 * len(FLAVOURS[platform])
     assert len({v.filename for v in variants}) == len(variants)
     for v in variants:
@@ -57,21 +75,75 @@ def test_switching_a_release_on_is_one_line(monkeypatch, tmp_path):
 @pytest.mark.parametrize("platform", variant.PLATFORMS)
 def test_requirements(platform):
     for rendered in variant.render(platform, {}):
-        requirements, blas = (
-            rendered.recipe.to_dict()["requirements"],
-            rendered.variant["blas_impl"],
-        )
+        requirements = rendered.recipe.to_dict()["requirements"]
+        v = variant.describe(rendered)
         assert COMPILERS[platform] <= set(requirements["build"])
-        assert {"mkl": "mkl-devel 2025.*", "openblas": "openblas"}[blas] in requirements["host"]
-        assert f"libblas * *_{blas}" in requirements["run"]
+        assert LIBRARIES[v.flavour] <= set(requirements["host"])
+        assert f"libblas * *_{v.blas}" in requirements["host"]
+        assert f"libblas * *_{v.blas}" in requirements["run"]
+        assert requirements["ignore_run_exports"] == {"by_name": ["libblas"]}
         assert requirements["run_exports"] == CONDA_FORGE_RUN_EXPORTS
         assert requirements["run_constraints"] == CONDA_FORGE_RUN_CONSTRAINTS
 
 
 def test_what_is_not_named_is_all_that_is_switched_on():
     assert variant.select(None, None, None, "linux-64") == variant.load("linux-64")
-    (one,) = variant.select(["2.4.4"], ["3.12"], ["mkl"], "linux-64")
-    assert (one.version, one.python, one.blas) == ("2.4.4", "3.12", "mkl")
+    (one,) = variant.select(["2.4.4"], ["3.12"], ["mkl-2026"], "linux-64")
+    assert (one.version, one.python, one.flavour) == ("2.4.4", "3.12", "mkl-2026")
+
+
+def test_a_blas_without_a_version_is_all_of_its_versions():
+    found = variant.select(["2.4.4"], ["3.12"], ["mkl"], "linux-64")
+    assert [(v.blas, v.flavour) for v in found] == [("mkl", "mkl-2025"), ("mkl", "mkl-2026")]
+    assert variant.one_of_each(["mkl", "openblas"]) == ["mkl-2025", "openblas"]
+    assert variant.one_of_each(["mkl-2026"]) == ["mkl-2026"]
+
+
+@pytest.mark.parametrize("other", ["blis", "netlib"])
+def test_a_blas_that_the_recipe_does_not_know_is_refused_with_a_sentence(other):
+    with pytest.raises(RattlerBuildError, match=f"blas_impl is mkl or openblas, not {other}'"):
+        variant.render("linux-64", {"blas_impl": ["openblas", "mkl", other]})
+
+
+def test_conda_forges_names_of_the_flavours_render_without_a_version():
+    found = variant.render("linux-64", {"blas_impl": ["openblas", "mkl"]})
+    hosts = {tuple(each.recipe.to_dict()["requirements"]["host"][:2]) for each in found}
+    assert hosts == {("mkl-devel", "libblas * *_mkl"), ("openblas", "libopenblas")}
+
+
+def test_a_cross_build_has_the_same_cython_on_both_sides():
+    build = PlatformConfig(
+        build_platform="linux-64", host_platform="linux-aarch64", target_platform="linux-aarch64"
+    )
+    config = VariantConfig.from_file_with_context(paths.BUILD_CONFIG, JinjaConfig(platform=build))
+    recipe = Stage0Recipe.from_file(paths.RECIPE)
+    for rendered in recipe.render(config, RenderConfig(platform=build)):
+        requirements = rendered.recipe.to_dict()["requirements"]
+        assert "cross-python_linux-aarch64" in requirements["build"]
+        assert "cython <3.3" in requirements["build"] and "cython <3.3" in requirements["host"]
+
+
+def test_the_recipe_renders_without_the_build_configs_release():
+    """As programs do that read recipes alone, conda-smithy among them."""
+    others = {"c_compiler": ["gcc"], "cxx_compiler": ["gxx"], "c_stdlib": ["sysroot"]}
+    keys = {"blas_impl": ["openblas"], "python": ["3.11.* *_cpython"], **others}
+    config = VariantConfig({**keys, "fortran_compiler": ["gfortran"]})
+    recipe = Stage0Recipe.from_file(paths.RECIPE)
+    target = PlatformConfig(target_platform="linux-64")
+    (rendered,) = recipe.render(config, RenderConfig(platform=target))
+    package = rendered.recipe.to_dict()
+    (source,) = package["source"]
+    assert package["package"]["version"] == "2.3.5"
+    assert source["sha256"] == variant.known_releases()["2.3.5"]
+
+
+def test_another_place_of_the_source_changes_no_build_string(monkeypatch):
+    before = variant.load("linux-64")
+    monkeypatch.setenv("NUMPY_SOURCE", "file:///mirror/numpy.tar.gz")
+    (source,) = variant.render("linux-64", {})[0].recipe.to_dict()["source"]
+    assert source["url"] == "file:///mirror/numpy.tar.gz"
+    # equal in the build string, and in upstream's URL, too
+    assert variant.load("linux-64") == before
 
 
 def test_what_is_unknown_is_answered_with_what_is_known():
@@ -81,5 +153,7 @@ def test_what_is_unknown_is_answered_with_what_is_known():
         variant.select(["2.3.4"], ["3.11"], ["mkl"], "linux-64")
     with pytest.raises(UsageError, match=r"unknown python: 3\.10\n  known: 3\.11"):
         variant.select(["2.3.5"], ["3.10"], ["mkl"], "linux-64")
-    with pytest.raises(UsageError, match="unknown blas: blis\n  known: mkl, openblas"):
+    with pytest.raises(
+        UsageError, match="unknown blas: blis\n  known: mkl, mkl-2025, mkl-2026, openblas"
+    ):
         variant.select(["2.3.5"], ["3.11"], ["blis"], "linux-64")

@@ -1,306 +1,233 @@
-"""The bootstrap channel: PyPI's wheels and the running machine as a conda channel.
+"""The bootstrap channel: PyPI's wheels and this machine's Python as a conda channel.
 
-Where no conda channel is reachable, the packages that the recipe asks for are
-made here, under conda-forge's names. ``recipes/`` says how, one folder per
-source; every other wheel of ``wheels.txt`` becomes a package by one rule.
+It stands in for conda-forge where no conda channel can be reached. It has the
+packages that the recipe asks for, under conda-forge's names. ``recipes/`` says how
+they are made, one folder for each source. Every other wheel of ``wheels.txt``
+becomes a package by one rule.
 """
 
-import email
+import dataclasses
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from .. import apt, child, paths
-from ..errors import FeedstockError, UsageError
+from .. import apt, child, compiler_cache, paths
+from ..errors import FeedstockError
+from . import machine
+from .machine import Machine
 
 HERE = Path(__file__).parent
 MARKER = "made-from.json"
-RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "compilers", "sysroot")
-# wheels that a recipe of RECIPES takes apart
-TAKEN_APART = {
-    "ninja",
-    "pkgconf",
-    "mkl",
-    "mkl-devel",
-    "mkl-include",
-    "onemkl-license",
-    "intel-openmp",
-    "tbb",
-    "ngsolve-openblas",
-    "numpy",
-    "ziglang",
-}
-# where conda-forge's name is not PyPI's
-CONDA_NAME = {
-    "build": "python-build",
-    "typing-extensions": "typing_extensions",
-    "pyproject-hooks": "pyproject_hooks",
-}
-# what conda-forge's package needs and the wheel's metadata does not say
-ALSO_NEEDS = {"meson": ["ninja"]}
+DEBIAN_GCC = HERE / "recipes" / "gcc" / "debian.yaml"
+# in the order in which they are built: the later ones use the earlier
+RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "sysroot", "compilers")
+
+Say = Callable[[str], None]
 
 
-def ensure(python, compiler_cache, report):
-    """A channel with everything the recipe asks for; made once per machine and Python.
+def ensure(python: str, say: Say) -> Path:
+    """Return the folder of a channel with everything that the recipe asks for.
 
-    python : str, the minor version the packages are for, "3.11"
-    compiler_cache : Path of the sccache program that the compilers go through
-    report : called with a line for a person, as work goes on
+    python : the minor version that the packages are for, "3.11"
+    say : called with a line for a person, as work goes on
 
-    Returns the channel's folder. Raises UsageError when the machine lacks the
-    interpreter, its headers or a compiler, FeedstockError when a download or
-    a build fails; a channel is there whole or not at all.
+    The channel is made once for each machine and Python. It is there whole or not at
+    all. Raises UsageError when the machine lacks the interpreter, its headers or a
+    compiler, and FeedstockError when a download or a build fails.
     """
-    machine = inspect_machine(python)
+    facts = machine.inspect(python)
     channel = paths.BUILD / f"bootstrap-{python}"
-    identity = _identity(machine, compiler_cache)
+    identity = _identity(facts)
     # Debian's gcc is looked for when the channel is made, not each time
     if any(identity.items() <= made.items() for made in made_from([channel])):
         return channel
 
-    gcc = download_gcc(machine["gcc_version"], report)
-    wheels = download_wheels(machine["interpreter"], python, report)
+    gcc = download_gcc(facts.machine_gcc, say)
+    folder = download_wheels(facts.interpreter, python, say)
     partial = channel.with_suffix(channel.suffix + ".partial")
     for leftover in (partial, channel):
         shutil.rmtree(leftover, ignore_errors=True)
     context = {
-        **machine,
-        "wheels": str(wheels),
-        "sccache": str(compiler_cache),
-        "debian_gcc": str(gcc or ""),
-        "debian_gcc_version": _version_of_gcc(gcc) if gcc else "",
-        **{
-            f"{name.replace('-', '_')}_version": version
-            for name, version in _versions(wheels).items()
-        },
+        **dataclasses.asdict(facts),
+        **_gcc_context(facts, gcc),
+        **_wheel_context(folder),
+        "sccache": str(compiler_cache.program()),
     }
-    context["openblas_version"] = context["ngsolve_openblas_version"].split(".post")[0]
     log = paths.LOGS / f"bootstrap-{python}.log"
     log.unlink(missing_ok=True)
-    made = child.run(build_packages, str(partial), context, log=log, on_line=report)
-    identity["debian_gcc"] = sorted(deb.name for deb in gcc.glob("*.deb")) if gcc else []
+    made = child.run(build_packages, str(partial), context, log=log, on_line=say)
+    debs = gcc.glob("*.deb") if gcc else []
+    identity["debian_gcc"] = sorted(deb.name for deb in debs)
     (partial / MARKER).write_text(json.dumps(identity, indent=1))
     partial.rename(channel)
-    report(f"bootstrap channel: {made} packages, {_size(channel) >> 20} MB")
+    say(f"bootstrap channel: {made} packages, {_size(channel) >> 20} MB")
     return channel
 
 
-def made_from(folders):
-    """What each bootstrap channel among the folders was made from; a finished one says so."""
+def made_from(folders: Iterable[Path | str]) -> list[dict[str, Any]]:
+    """Return what each finished bootstrap channel among the folders was made from."""
     markers = [Path(folder, MARKER) for folder in folders]
     return [json.loads(marker.read_text()) for marker in markers if marker.exists()]
 
 
-def inspect_machine(python):
-    """What of this machine ends up in the channel; UsageError names what is missing."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise UsageError(
-            "the bootstrap channel can only be made where the wheels of MKL and of an OpenBLAS with plain symbols are",
-            expected="Linux x86_64",
-            found=f"{platform.system()} {platform.machine()}",
-            remedy="name a conda channel with --channel",
-        )
-    interpreter = find_interpreter(python)
-    facts = json.loads(subprocess.check_output([interpreter, "-I", "-c", _PYTHON_FACTS], text=True))
-    missing = [
-        package
-        for package, there in {
-            "gcc": shutil.which("gcc"),
-            "g++": shutil.which("g++"),
-            f"python{python}-dev (the headers of {interpreter})": Path(
-                facts.pop("include"), "Python.h"
-            ).exists(),
-        }.items()
-        if not there
-    ]
-    if missing:
-        names = " ".join(name.split(" (")[0] for name in missing)
-        raise UsageError(
-            f"missing on this machine: {', '.join(missing)}",
-            remedy=f"on Debian: apt-get install {names}",
-        )
-    return {
-        "interpreter": interpreter,
-        "python_minor": python,
-        "python_build": "cpython" if python in ("3.11", "3.12") else facts["python_abi"],
-        "machine_glibc": os.confstr("CS_GNU_LIBC_VERSION").split()[1],
-        "gcc_version": subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip(),
-        **facts,
-    }
+def download_wheels(interpreter: str, python: str, say: Say) -> Path:
+    """Download the wheels of both lists through pip, and check their hashes.
+
+    interpreter : path of the Python that the wheels are for
+    python : its minor version
+
+    Returns the folder of wheels.txt's. Those of mkl-2026.txt are in a folder in it,
+    because one folder cannot hold two releases of a project.
+    """
+    lists = [HERE / "wheels.txt", HERE / "mkl-2026.txt"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in lists)).hexdigest()
+    # named after the lists, so that no wheel of older ones is in it
+    folder = paths.WHEELS / f"{python}-{digest[:8]}"
+    for pins, target in zip(lists, [folder, folder / "mkl-2026"], strict=True):
+        say(f"downloading the wheels of {pins.name}")
+        pip = [sys.executable, "-m", "pip", "--python", interpreter, "download", "-qq"]
+        strict = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        command = [
+            *pip,
+            "--disable-pip-version-check",
+            *strict,
+            "--dest",
+            str(target),
+            "-r",
+            str(pins),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise FeedstockError(
+                "pip could not download the wheels of the bootstrap channel",
+                found=result.stderr.strip(),
+            )
+    return folder
 
 
-_PYTHON_FACTS = """
-import json, platform, sys, sysconfig
-print(json.dumps({
-    "python_version": platform.python_version(),
-    "python_abi": "cp%d%d" % sys.version_info[:2],
-    "include": sysconfig.get_path("include"),
-}))
-"""
+def download_gcc(machine_gcc: str, say: Say) -> Path | None:
+    """Download Debian's packages of the gcc that conda_build_config.yaml pins.
 
+    machine_gcc : the version of this machine's own gcc
 
-def find_interpreter(python):
-    """The base interpreter of a minor version: never a virtual environment's."""
-    if python == f"{sys.version_info[0]}.{sys.version_info[1]}":
-        return os.path.realpath(sys.executable)
-    found = shutil.which(f"python{python}")
-    # a version manager's shim answers for versions it does not run
-    probe = found and subprocess.run(
-        [found, "-Ic", "import sys; print(sys.base_prefix)"], capture_output=True, text=True
-    )
-    if not found or probe.returncode:
-        raise UsageError(
-            f"no python{python} on PATH for the bootstrap channel to copy",
-            remedy="install it, or name another --python",
-        )
-    return os.path.realpath(os.path.join(probe.stdout.strip(), "bin", f"python{python}"))
-
-
-def download_wheels(interpreter, python, report):
-    """Every wheel of wheels.txt through pip's own configuration, hashes checked; their folder."""
-    pins = HERE / "wheels.txt"
-    # named after the pins, so that no wheel of older ones is in it
-    wheels = paths.WHEELS / f"{python}-{hashlib.sha256(pins.read_bytes()).hexdigest()[:8]}"
-    report(f"downloading the wheels of {pins.name}")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        interpreter,
-        "download",
-        "-qq",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--dest",
-        str(wheels),
-        "-r",
-        str(pins),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        raise FeedstockError(
-            "pip could not download the wheels of the bootstrap channel",
-            found=result.stderr.strip(),
-        )
-    return wheels
-
-
-def download_gcc(machine_version, report):
-    """Debian's packages of a gcc as new as the released wheels'; their folder.
-
-    machine_version : str, the version of the machine's own gcc
-
-    None where that is as new, or where they cannot be had: the machine's compiles then, and ``report`` says why.
+    Returns their folder, or None where the machine's own gcc is of that major version.
+    Raises FeedstockError when they cannot be had. Another compiler does not stand in:
+    the package would have the name of one that gcc 14 compiled.
     """
     import yaml
 
-    wanted = yaml.safe_load((HERE / "recipes/gcc/debian.yaml").read_text())
-    if int(machine_version.split(".")[0]) >= wanted["gcc"]:
+    wanted = yaml.safe_load(DEBIAN_GCC.read_text())
+    if int(machine_gcc.split(".")[0]) == wanted["gcc"]:
         return None
+    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
     # named after the list, so that no package of an older one is in it
-    packages = paths.BUILD / f"gcc-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]}"
+    packages = paths.BUILD / f"gcc-{digest[:8]}"
     if packages.exists():
         return packages
-    report(f"downloading Debian's gcc {wanted['gcc']}")
+    say(f"downloading Debian's gcc {wanted['gcc']}")
     partial = packages.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         apt.download(wanted["packages"], wanted["suite"], partial)
     except FeedstockError as error:
-        report(f"the machine's gcc {machine_version} compiles, for want of Debian's: {error}")
-        return None
+        raise FeedstockError(
+            f"Debian's gcc {wanted['gcc']} cannot be downloaded: {error}",
+            expected=f"gcc {wanted['gcc']}, which {paths.BUILD_CONFIG.name} pins",
+            found=f"gcc {machine_gcc} on this machine",
+            remedy=f"make gcc and g++ of version {wanted['gcc']} the first on PATH, "
+            "or name a conda channel with --channel",
+        ) from error
     partial.rename(packages)
     return packages
 
 
-def build_packages(channel, context, say):
-    """Build every package into ``channel``; runs in a child process. Returns their number."""
+def build_packages(channel: str, context: dict[str, Any], say: Say) -> int:
+    """Build every package into a channel, and return their number. Runs in a child process.
+
+    channel : path of the channel's folder
+    context : variables for the recipes
+    """
     from packaging.utils import canonicalize_name, parse_wheel_filename
 
     from .. import builder
+    from . import wheels
 
-    for name in [*RECIPES, *(["gcc"] if context["debian_gcc"] else [])]:
-        builder.build_recipe(HERE / "recipes" / name / "recipe.yaml", channel, context, say)
+    names = list(RECIPES)
+    if context["debian_gcc"]:
+        # before sysroot and compilers, which use it
+        names.insert(names.index("sysroot"), "gcc")
+    for name in names:
+        recipe = HERE / "recipes" / name / "recipe.yaml"
+        for values in context["mkl"] if name == "mkl" else [{}]:
+            builder.build_recipe(recipe, channel, {**context, **values}, say)
     for wheel in sorted(Path(context["wheels"]).glob("*.whl")):
-        if canonicalize_name(parse_wheel_filename(wheel.name)[0]) not in TAKEN_APART:
-            builder.build_recipe(wheel_recipe(wheel), channel, context, say)
+        if canonicalize_name(parse_wheel_filename(wheel.name)[0]) not in wheels.TAKEN_APART:
+            builder.build_recipe(wheels.recipe(wheel), channel, context, say)
     for leftover in ("bld", "src_cache", "test", "rattler-build-log.txt"):
         target = Path(channel, leftover)
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
     return len(list(Path(channel).glob("*/*.conda")))
 
 
-def wheel_recipe(wheel):
-    """The recipe, as a dict, of one wheel: pip installs it, its metadata names what it needs."""
-    from packaging.utils import parse_wheel_filename
+def _gcc_context(facts: Machine, gcc: Path | None) -> dict[str, str]:
+    """Variables for the recipes of the compilers."""
+    import yaml
 
-    name, version, _, _ = parse_wheel_filename(wheel.name)
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        metadata = email.message_from_bytes(archive.read(member))
+    if gcc is None:
+        command = ["gcc", "-print-file-name=libgcc_s.so.1"]
+        library = subprocess.check_output(command, text=True).strip()
+        return {
+            "debian_gcc": "",
+            "gcc_version": facts.machine_gcc,
+            "libgcc_file": library,
+            "libgcc_glibc": facts.machine_glibc,
+        }
+    (deb,) = gcc.glob("gcc-*-x86-64-linux-gnu_*.deb")
     return {
-        "package": {"name": CONDA_NAME.get(name, name), "version": str(version)},
-        "build": {
-            "number": 0,
-            # pip runs out of its own wheel: so pip's package needs no pip
-            "script": [
-                f'PYTHONPATH=$(echo {wheel.parent}/pip-*.whl) "$PYTHON" -m pip install '
-                f"--no-deps --no-index --no-warn-script-location --ignore-installed {wheel}"
-            ],
-            "dynamic_linking": {"binary_relocation": False},
-        },
-        "requirements": {
-            "host": ["python"],
-            "run": ["python", *run_requirements(metadata), *ALSO_NEEDS.get(name, [])],
-        },
-        "about": {
-            "license": "LicenseRef-see-the-wheel",
-            "summary": metadata.get("Summary", "") or str(name),
-        },
+        "debian_gcc": str(gcc),
+        "gcc_version": deb.name.split("_")[1].split("-")[0],
+        "libgcc_file": "",
+        "libgcc_glibc": yaml.safe_load(DEBIAN_GCC.read_text())["libgcc_glibc"],
     }
 
 
-def run_requirements(metadata):
-    """Requires-Dist as match specs: markers decided for this machine, extras left out."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+def _wheel_context(folder: Path) -> dict[str, Any]:
+    """Variables for the recipes that take wheels apart."""
+    from . import wheels
 
-    for line in metadata.get_all("Requires-Dist", []):
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            name = canonicalize_name(requirement.name)
-            yield f"{CONDA_NAME.get(name, name)} {requirement.specifier}".strip()
-
-
-def _version_of_gcc(packages):
-    (deb,) = packages.glob("gcc-*-x86-64-linux-gnu_*.deb")
-    return deb.name.split("_")[1].split("-")[0]
-
-
-def _versions(wheels):
-    from packaging.utils import parse_wheel_filename
-
-    parsed = (parse_wheel_filename(path.name) for path in wheels.glob("*.whl"))
-    return {name: str(version) for name, version, _, _ in parsed}
+    versions = wheels.versions(folder)
+    return {
+        **versions,
+        "wheels": str(folder),
+        "openblas_version": versions["ngsolve_openblas_version"].split(".post")[0],
+        "mkl": [
+            {**wheels.versions(each), "mkl_wheels": str(each)}
+            for each in (folder, folder / "mkl-2026")
+        ],
+    }
 
 
-def _identity(machine, compiler_cache):
+def _identity(facts: Machine) -> dict[str, Any]:
+    """What a channel is made from: another machine, other recipes or other lists make it anew."""
     digest = hashlib.sha256()
     for path in sorted(HERE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(path.name.encode() + path.read_bytes())
-    return {**machine, "sccache": str(compiler_cache), "recipes": digest.hexdigest()}
+    return {
+        **dataclasses.asdict(facts),
+        "sccache": os.fspath(compiler_cache.program()),
+        "recipes": digest.hexdigest(),
+    }
 
 
-def _size(folder):
+def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -30,8 +30,9 @@ from ..specs import oldest_glibc
 
 EPILOG = """\
 examples:
-  feedstock build                                  2.3.5, this Python, MKL and OpenBLAS
-  feedstock build --numpy 2.4.4 --blas mkl         one variant
+  feedstock build                                  2.3.5, this Python, MKL 2025 and OpenBLAS
+  feedstock build --blas mkl                       linked to MKL 2025, and linked to MKL 2026
+  feedstock build --numpy 2.4.4 --blas mkl-2026    one variant
   feedstock build --python 3.12 --tests full       numpy's slow tests too
   feedstock build --channel conda-forge            never the bootstrap channel
   feedstock build --dry-run --json                 what would be built, for a script
@@ -66,7 +67,9 @@ def execute(args):
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     platform = channel.this_platform()
-    wanted = variant.select(args.numpy or [options.DEFAULT_RELEASE], pythons, args.blas, platform)
+    releases = args.numpy or [options.DEFAULT_RELEASE]
+    flavours = args.blas or variant.DEFAULT_FLAVOURS
+    wanted = variant.select(releases, pythons, flavours, platform)
     output = args.output.absolute()
     if args.dry_run:
         names = channel.choose(args.channel)
@@ -93,9 +96,8 @@ def execute(args):
 def build_one(wanted, names, output, label, progress):
     """Build, test and add one variant, unless it is there already; (Record, whether it was built)."""
     progress.subject = str(wanted)
-    cache = compiler_cache.program()
     if names == ["bootstrap"]:
-        names = [str(bootstrap.ensure(wanted.python, cache, progress.step))]
+        names = [str(bootstrap.ensure(wanted.python, progress.step))]
     channels = [channel.url(name) for name in names]
     inputs = inputs_digest(
         wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH")
@@ -107,7 +109,7 @@ def build_one(wanted, names, output, label, progress):
         progress.step("nothing changed since it was built and tested: nothing to do")
         return record, False
 
-    sdist.provide(wanted.source_url, wanted.version, wanted.sha256, paths.WORK, progress.step)
+    archive = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step)
     started = time.monotonic()
     log = workspace.new_log(wanted.filename, "build")
     progress.step(f"building; log: {log}")
@@ -115,6 +117,7 @@ def build_one(wanted, names, output, label, progress):
         package, installed = child.run(
             builder.build_variant,
             wanted,
+            archive,
             channels,
             paths.WORK,
             canonical.source_date(),

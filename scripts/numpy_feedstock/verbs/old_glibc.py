@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import bootstrap, channel, child, compiler_cache, options, paths, prefix, repro, rootfs
+from .. import bootstrap, channel, child, options, paths, prefix, repro, rootfs
 from ..errors import FeedstockError, UsageError
 from ..output import all_packages
 from ..progress import Progress
@@ -283,7 +283,7 @@ def channels_of(package: "Package", progress: Progress) -> list[str]:
     names = channel.choose(["auto"])
     if names == ["bootstrap"]:
         python = python_of(package)
-        names = [str(bootstrap.ensure(python, compiler_cache.program(), progress.step))]
+        names = [str(bootstrap.ensure(python, progress.step))]
     return [channel.url(name) for name in names]
 
 

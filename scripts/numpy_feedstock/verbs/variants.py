@@ -10,7 +10,7 @@ examples:
   feedstock variants                               all for this platform
   feedstock variants --platform linux-aarch64      all for another one
   feedstock variants --json                        in one line, as CI takes its jobs from it
-  feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl --build-config > one.yaml
+  feedstock variants --numpy 2.3.5 --python 3.11 --blas openblas --build-config > one.yaml
                                                    one of them, for `conda build recipe -m one.yaml`
 """
 
@@ -54,7 +54,7 @@ def execute(args):
             "platform": v.platform,
             "numpy": v.version,
             "python": v.python,
-            "blas": v.blas,
+            "blas": v.flavour,
             "package": v.filename,
         }
         for v in found
