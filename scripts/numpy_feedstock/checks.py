@@ -301,7 +301,7 @@ def _dependencies(package, blas):
         if package.patched
     }
     if not package.patched:
-        theirs = policy["conda-forge"]["optional"]
+        theirs = rules["conda-forge"]["optional"]
         optional |= set(theirs.get(package.index.get("subdir"), []))
     for name in sorted(allowed.keys() - optional - {spec.split()[0] for spec in package.specs}):
         yield f"depends: no {name}", f"{name} {' or '.join(allowed[name])}".strip()

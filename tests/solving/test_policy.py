@@ -8,7 +8,7 @@ import pytest
 from helpers import conda_forge
 from numpy_feedstock import checks
 
-METADATA = checks.POLICY["metadata"]
+METADATA = checks.policy()["metadata"]
 
 
 def numpy_rows(platform):

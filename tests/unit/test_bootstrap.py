@@ -3,7 +3,6 @@
 import email
 
 import pytest
-
 import yaml
 
 from numpy_feedstock import bootstrap, paths
