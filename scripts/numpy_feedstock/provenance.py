@@ -1,206 +1,246 @@
-"""Provenance: what a package was made of and how it was tested, signed.
+"""Provenance: signed statements on what a package was made of, how it was tested, and where it is.
 
-An in-toto statement (v1) with SLSA's provenance (v1) as its predicate, in a
-DSSE envelope; one per package, as conda's CEP 27 has it, named after it. It
-says what is needed to make the package again.
+Two statements lie beside each package, each an in-toto statement (v1) in a DSSE envelope:
+SLSA's provenance (v1) says what is needed to make the package again, and conda's CEP 27
+says which channel it was published to.
 """
 
+import base64
+import dataclasses
+import hashlib
+import importlib.metadata
 import json
-import os
-import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from . import files
-from .errors import UsageError
+import yaml
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from . import redact
+from .checks import Unpacked
+from .record import Record
+
+# added to the file name of the package
 ENDING = ".intoto.jsonl"
+PUBLISH_ENDING = ".publish.intoto.jsonl"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+PUBLISH_PREDICATE_TYPE = "https://schemas.conda.org/attestations/publish/v1"
 BUILD_TYPE = "https://github.com/conda/ceps/blob/main/cep-0014.md"  # a v1 recipe and its variant
-KEY_VARIABLE = "FEEDSTOCK_SIGNING_KEY"
+BUILDER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-build"
+INDEX_JSON = "info/index.json"
+PACKAGE_ENDINGS = (".conda", ".tar.bz2")
+
+Json = dict[str, Any]
 
 
-def name(filename):
-    """File name of a package's provenance."""
-    return filename.removesuffix(".conda") + ENDING
+class NotTrusted(Exception):
+    """The bytes are no statement that a trusted key signed on this package; str() says why."""
 
 
-def statement(path, record, objections):
-    """The statement about a package, a dict.
+def filename(package: str, ending: str = ENDING) -> str:
+    """Return the file name of a package's statement."""
+    for known in PACKAGE_ENDINGS:
+        if package.endswith(known):
+            return package.removesuffix(known) + ending
+    return package + ending
 
-    path : of the package
-    record : its Record, or None
-    objections : list of str, what it was published in spite of
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a statement is about: one package."""
+
+    filename: str
+    sha256: str
+
+    def to_json(self) -> list[Json]:
+        return [{"name": self.filename, "digest": {"sha256": self.sha256}}]
+
+
+def build_statement(
+    subject: Subject, unpacked: Unpacked, record: Record | None, objections: Sequence[str]
+) -> Json:
+    """Return SLSA's statement on a package.
+
+    record : what `build` wrote beside the package, or None
+    objections : what the package is published in spite of, a line each
     """
-    import importlib.metadata
-
-    from rattler.package_streaming import extract
-
-    with tempfile.TemporaryDirectory() as folder:
-        extract(path, folder)
-        index = json.loads(Path(folder, "info/index.json").read_text())
-        recipe = Path(folder, "info/recipe")
-        rendered = _yaml(recipe / "rendered_recipe.yaml")
-        materials = [*_sources(rendered), *_files(recipe), *_packages(record)]
-        parameters = {
-            "package": index["name"],
-            "version": index["version"],
-            "variant": _yaml(recipe / "variant_config.yaml"),
-        }
-    tests = {"objections": objections}
+    internal: Json = {}
     if record:
-        tests |= {"tests": record.tests, "numpy_tests": record.numpy_tests, "label": record.label}
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": path.name, "digest": {"sha256": files.sha256(path)}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": parameters,
-                "internalParameters": {"channels": record.channels, "commit": record.commit}
-                if record
-                else {},
-                "resolvedDependencies": materials,
-            },
-            "runDetails": {
-                "builder": {
-                    "id": "feedstock build",
-                    "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")},
-                },
-                "byproducts": [{"name": "tests", "annotations": tests}],
-            },
+        internal = {
+            "channels": [redact.channel(each) for each in record.channels],
+            "commit": record.commit,
+        }
+    definition = {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {
+            "package": unpacked.index["name"],
+            "version": unpacked.index["version"],
+            "variant": redact.values(_yaml(unpacked, "info/recipe/variant_config.yaml")),
         },
+        "internalParameters": internal,
+        "resolvedDependencies": [
+            *_sources(unpacked),
+            *_recipe_files(unpacked),
+            *_installed_packages(record),
+        ],
     }
-
-
-def _yaml(path):
-    import yaml
-
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
-
-
-def _sources(rendered):
-    """Upstream's source archives."""
-    for source in rendered.get("recipe", {}).get("source", []):
-        if "sha256" in source:
-            yield {"uri": source["url"], "digest": {"sha256": source["sha256"]}}
-
-
-def _files(recipe):
-    """The patch, the script and whatever else a person wrote."""
-    for file in sorted(recipe.rglob("*")) if recipe.is_dir() else ():
-        if file.is_file() and file.name != "rendered_recipe.yaml":
-            yield {
-                "name": f"info/recipe/{file.relative_to(recipe)}",
-                "digest": {"sha256": files.sha256(file)},
-            }
-
-
-def _packages(record):
-    """The compilers and all else that was installed to build it."""
-    for package, sha256 in record.installed.items() if record else ():
-        yield {"name": package, "digest": {"sha256": sha256}}
-
-
-def sign(statement, key):
-    """A statement as one line of JSON: a signed DSSE envelope, bytes."""
-    from securesystemslib.dsse import Envelope
-
-    envelope = Envelope(json.dumps(statement, sort_keys=True).encode(), PAYLOAD_TYPE, {})
-    envelope.sign(key)
-    return json.dumps(envelope.to_dict()).encode() + b"\n"
-
-
-def check(data, keys, path_name, sha256):
-    """What is wrong with a package's provenance, or "".
-
-    data : bytes, the envelope
-    keys : public keys that are trusted, from ``public_key``
-    path_name, sha256 : of the package as it is
-    """
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import VerificationError
-
-    try:
-        envelope = Envelope.from_dict(json.loads(data))
-        envelope.verify(keys, 1)
-        (subject,) = json.loads(envelope.payload)["subject"]
-        if envelope.payload_type != PAYLOAD_TYPE:
-            return f"signed, but as {envelope.payload_type}"
-    except VerificationError:
-        return "not signed by a key that is trusted"
-    except (
-        Exception
-    ) as error:  # anybody's bytes: whatever they do to the parsers, they are no provenance
-        return f"no provenance: {error}"
-    if (subject["name"], subject["digest"].get("sha256")) != (path_name, sha256):
-        return f"of another file: {subject['name']} sha256 {subject['digest'].get('sha256')}"
-    return ""
-
-
-def key_path():
-    """Where the signing key is: what FEEDSTOCK_SIGNING_KEY says, else in the user's configuration."""
-    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Path(
-        os.environ.get(KEY_VARIABLE) or configuration / "numpy-feedstock" / "signing-key.pem"
+    builder = {
+        "id": BUILDER_ID,
+        "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")},
+    }
+    index = unpacked.files[INDEX_JSON].read_bytes()
+    byproducts = [_tests(record, objections), _with_content(INDEX_JSON, index)]
+    return _statement(
+        subject,
+        PREDICATE_TYPE,
+        {
+            "buildDefinition": definition,
+            "runDetails": {"builder": builder, "byproducts": byproducts},
+        },
     )
 
 
-def signing_key(report):
-    """The private key, made at the first use. Raises UsageError when it is no ed25519 key."""
-    from cryptography.hazmat.primitives import serialization
-    from securesystemslib.signer import CryptoSigner, SSlibKey
+def publish_statement(subject: Subject, channel: str) -> Json:
+    """Return CEP 27's statement that a package is published to the channel of this URL."""
+    return _statement(
+        subject, PUBLISH_PREDICATE_TYPE, {"targetChannel": redact.url(channel).rstrip("/")}
+    )
 
-    path = key_path()
-    if not path.exists():
-        _make_key(path)
-        report(f"made a signing key: {path}; hand out {path}.pub to those who check")
+
+def _statement(subject: Subject, predicate_type: str, predicate: Json) -> Json:
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": subject.to_json(),
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    }
+
+
+def _tests(record: Record | None, objections: Sequence[str]) -> Json:
+    results: Json = {"objections": list(objections)}
+    if record:
+        results["tests"] = record.tests
+        results["numpy_tests"] = record.numpy_tests
+        results["label"] = record.label
+    content = json.dumps(results, sort_keys=True).encode()
+    return {**_with_content("tests", content), "annotations": results}
+
+
+def _with_content(name: str, content: bytes) -> Json:
+    return {
+        "name": name,
+        "mediaType": "application/json",
+        "digest": {"sha256": hashlib.sha256(content).hexdigest()},
+        "content": base64.b64encode(content).decode(),
+    }
+
+
+def _yaml(unpacked: Unpacked, name: str) -> Any:
+    return yaml.safe_load(unpacked.text(name)) or {}
+
+
+def _sources(unpacked: Unpacked) -> Iterator[Json]:
+    """Yield upstream's source archives. A source's URL may be a list of mirrors."""
+    rendered = _yaml(unpacked, "info/recipe/rendered_recipe.yaml")
+    for source in rendered.get("recipe", {}).get("source", []):
+        if "sha256" not in source:
+            continue
+        urls = source["url"]
+        first = urls if isinstance(urls, str) else urls[0]
+        yield {"uri": redact.url(first), "digest": {"sha256": source["sha256"]}}
+
+
+def _recipe_files(unpacked: Unpacked) -> Iterator[Json]:
+    """Yield the patch, the script and whatever else a person wrote."""
+    for name, path in unpacked.files.items():
+        is_recipe = name.startswith("info/recipe/") and not name.endswith("rendered_recipe.yaml")
+        if is_recipe and path.is_file() and not path.is_symlink():
+            yield {
+                "name": name,
+                "digest": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+            }
+
+
+def _installed_packages(record: Record | None) -> Iterator[Json]:
+    """Yield the compilers and all else that was installed to build the package."""
+    if record:
+        for name, sha256 in record.installed.items():
+            yield {"name": redact.urls_in(name), "digest": {"sha256": sha256}}
+
+
+def sign(statement: Mapping[str, Any], signer: CryptoSigner) -> bytes:
+    """Return a signed DSSE envelope of the statement as one line of JSON."""
+    envelope = Envelope(json.dumps(statement, sort_keys=True).encode(), PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    return json.dumps(envelope.to_dict()).encode() + b"\n"
+
+
+def verify(
+    data: bytes, keys: Sequence[SSlibKey], subject: Subject, predicate_type: str = PREDICATE_TYPE
+) -> Json:
+    """Return the statement in an envelope, once it is signed by one of the keys on this package.
+
+    Raises NotTrusted with the reason.
+    """
+    statement = _signed_statement(data, keys)
+    expected = {"_type": STATEMENT_TYPE, "predicateType": predicate_type}
+    for key, value in expected.items():
+        if statement.get(key) != value:
+            raise NotTrusted(f"signed, but its {key} is {statement.get(key)!r}")
+    if statement.get("subject") != subject.to_json():
+        raise NotTrusted(f"of another file: {_subject_of(statement)}")
+    return statement
+
+
+def _signed_statement(data: bytes, keys: Sequence[SSlibKey]) -> Json:
     try:
-        private = serialization.load_pem_private_key(path.read_bytes(), None)
-        return CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"no signing key: {path}",
-            expected="a PEM file with a private key without a passphrase",
-            found=error,
-        ) from None
+        envelope = Envelope.from_dict(json.loads(data))
+        envelope.verify(list(keys), 1)
+        statement = json.loads(envelope.payload)
+    except VerificationError:
+        raise NotTrusted("not signed by a key that is trusted") from None
+    # the bytes may be anybody's: whatever they do to the parsers, they are no provenance
+    except Exception as error:
+        raise NotTrusted(f"not a signed statement: {type(error).__name__}") from None
+    if envelope.payload_type != PAYLOAD_TYPE or not isinstance(statement, dict):
+        raise NotTrusted(f"signed, but as {envelope.payload_type!r}")
+    return statement
 
 
-def _make_key(path):
-    from cryptography.hazmat.primitives import serialization
-    from securesystemslib.signer import CryptoSigner
-
-    made = CryptoSigner.generate_ed25519()
+def _subject_of(statement: Json) -> str:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # its owner's alone, from the first byte; whole, and another's is not replaced
-        with tempfile.NamedTemporaryFile(dir=path.parent) as stream:
-            stream.write(made.private_bytes)
-            stream.flush()
-            os.link(stream.name, path)
-        public = serialization.load_pem_private_key(made.private_bytes, None).public_key()
-        encoding, subject = (
-            serialization.Encoding.PEM,
-            serialization.PublicFormat.SubjectPublicKeyInfo,
-        )
-        Path(f"{path}.pub").write_bytes(public.public_bytes(encoding, subject))
-    except FileExistsError:
-        pass
-    except OSError as error:
-        remedy = f"name a key with {KEY_VARIABLE}"
-        raise UsageError(
-            f"a signing key cannot be made: {path}", found=error.strerror, remedy=remedy
-        ) from None
+        (subject,) = statement["subject"]
+        return f"{subject['name']} sha256 {subject['digest'].get('sha256')}"
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return "its subject cannot be read"
 
 
-def public_key(path):
-    """A public key that is trusted, from a PEM file. Raises UsageError when it is none."""
-    from cryptography.hazmat.primitives import serialization
-    from securesystemslib.signer import SSlibKey
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a trusted statement says that a check of the channel needs."""
 
+    objections: list[str]
+    index: Json  # the package's own index.json
+
+
+def facts(statement: Json) -> Facts:
+    """Return the facts of a trusted SLSA statement. Raises NotTrusted when they are missing."""
     try:
-        return SSlibKey.from_crypto(serialization.load_pem_public_key(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no public key: {path}", expected="a PEM file", found=error) from None
+        byproducts = {
+            each["name"]: json.loads(base64.b64decode(each["content"]))
+            for each in statement["predicate"]["runDetails"]["byproducts"]
+        }
+        return Facts(list(byproducts["tests"]["objections"]), dict(byproducts[INDEX_JSON]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotTrusted(f"signed, but without what a check needs: {error}") from None
+
+
+def read_unsigned(path: Path) -> Json:
+    """Return the statement in an envelope without a look at its signature, for people and tests."""
+    payload = Envelope.from_dict(json.loads(path.read_bytes())).payload
+    return dict(json.loads(payload))

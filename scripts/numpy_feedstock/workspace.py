@@ -6,7 +6,8 @@ import fcntl
 import os
 import shutil
 
-from . import channel, paths
+from . import paths
+from .channel_folder import FREE_SPACE
 from .errors import FeedstockError
 
 # a build folder, its environments and the packages unpacked for them
@@ -39,7 +40,7 @@ def alone(jobs=None):
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise FeedstockError(
-                    f"the disk is full: {error.filename or paths.BUILD}", remedy=channel.FREE_SPACE
+                    f"the disk is full: {error.filename or paths.BUILD}", remedy=FREE_SPACE
                 ) from None
             raise
 
@@ -53,7 +54,7 @@ def _check_disk():
             f"too little disk space in {paths.BUILD}",
             expected=expected,
             found=found,
-            remedy=channel.FREE_SPACE,
+            remedy=FREE_SPACE,
         )
 
 

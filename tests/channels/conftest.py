@@ -3,13 +3,14 @@
 import pytest
 
 from helpers import servers
-from numpy_feedstock import provenance
+from numpy_feedstock import signing
 
 
 @pytest.fixture(autouse=True)
 def signing_key(tmp_path, monkeypatch):
     """A key of the test's own; the user's is left alone."""
-    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "key.pem"))
+    signing.make(tmp_path / "key.pem")
+    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "key.pem"))
     return tmp_path / "key.pem"
 
 

@@ -15,8 +15,17 @@ from rattler.package_streaming import extract
 from helpers import repack
 from helpers.numpy_init import PATCHED, UNGATED
 from helpers.shipped import RELEASE, solve
-from numpy_feedstock import channel, checks, cli, files, prefix, specs
-from numpy_feedstock.verbs import mark_broken
+from numpy_feedstock import (
+    broken,
+    channel,
+    channel_folder,
+    channel_patch,
+    checks,
+    cli,
+    files,
+    prefix,
+    specs,
+)
 
 MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
 WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]
@@ -77,8 +86,8 @@ def made(tmp_path_factory):
     )
     make(folder, "numpy", "2.3.5", OURS, "libblas * *mkl", number=100, init=PATCHED)
     make(folder, "numpy", "2.3.4", NEUTRAL, "libcblas >=3.9", init=UNGATED)
-    with channel.locked(folder):
-        channel.index(folder)
+    with channel_folder.locked(folder):
+        channel_folder.index(folder)
     return folder
 
 
@@ -151,8 +160,8 @@ def test_what_is_marked_is_not_picked_and_the_solver_says_why(folder, mark):
 
 def test_without_a_patched_build_the_solver_takes_another_release(folder, mark):
     (folder / f"linux-64/numpy-2.3.5-{OURS}.conda").unlink()
-    with channel.locked(folder):
-        channel.index(folder)
+    with channel_folder.locked(folder):
+        channel_folder.index(folder)
     assert picked(folder, "numpy", "blas=*=mkl") in (MIRRORED, NEUTRAL)
     mark(BOTH)
     (numpy,) = [
@@ -183,9 +192,9 @@ def test_over_http_by_the_shards_of_the_index_too(folder, mark):
 
 
 def test_only_the_named_builds_change_and_the_report_says_how(folder, mark):
-    before = mark_broken.index_of(folder)
+    before = channel_patch.read_entries(folder)
     code, out, _ = mark([*BOTH, line("py312hneutral_0")])
-    after = mark_broken.index_of(folder)
+    after = channel_patch.read_entries(folder)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {each["package"] for each in BOTH} and before.keys() == after.keys()
     assert f"{BOTH[0]['package']}: hangs\n  depends    + package_has_been_revoked\n" in out
@@ -208,7 +217,7 @@ def test_a_dry_run_says_what_a_run_does_and_changes_no_byte(folder, mark):
 
 
 def test_a_line_removed_brings_the_build_back(folder, mark):
-    before = mark_broken.index_of(folder)
+    before = channel_patch.read_entries(folder)
     mark(BOTH)
     _, out, _ = mark(BOTH[1:])
     assert (
@@ -217,9 +226,9 @@ def test_a_line_removed_brings_the_build_back(folder, mark):
     )
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
     mark([])
-    assert mark_broken.index_of(folder) == before
+    assert channel_patch.read_entries(folder) == before
     (patch,) = json.loads((folder / "noarch/repodata.json").read_text())["packages.conda"].values()
-    assert patch["sha256"] == files.sha256(folder / "noarch" / channel.PATCH_PACKAGE)
+    assert patch["sha256"] == files.sha256(folder / "noarch" / channel_folder.PATCH_PACKAGE)
     assert picked(folder, exactly(NEUTRAL), "blas=*=mkl") == NEUTRAL
 
 
@@ -235,12 +244,12 @@ def test_a_second_run_has_nothing_to_do(folder, mark, lines):
 def test_marks_stay_when_packages_are_added(folder, mark, tmp_path):
     mark(BOTH)
     new = make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py312hours_100", "libblas * *mkl")
-    channel.add(new, folder, "linux-64")
+    channel_folder.add(new, folder, "linux-64")
     assert picked(folder, exactly("mkl_py312hours_100"))
     with pytest.raises(SolverError):
         picked(folder, exactly(MIRRORED))
     mark([])
-    channel.add(
+    channel_folder.add(
         make(tmp_path / "elsewhere", "numpy", "2.3.5", "mkl_py313hours_100", "libblas * *mkl"),
         folder,
         "linux-64",
@@ -261,9 +270,9 @@ def test_a_run_that_was_cut_short_is_finished_by_the_next(folder, mark):
 
 def test_or_by_whoever_indexes_next(folder, mark):
     mark(BOTH)
-    mark_broken.add_patch(folder, {})
-    with channel.locked(folder):
-        channel.index(folder)
+    channel_patch.add(folder, {})
+    with channel_folder.locked(folder):
+        channel_folder.index(folder)
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
 
 
@@ -308,7 +317,7 @@ def test_another_file_of_that_name_is_refused_and_nothing_changes(folder, mark):
 
 def test_suggested_are_the_unpatched_builds_that_are_not_listed(folder, mark):
     before = state(folder)
-    code, out, error = mark([], "--suggest")
+    code, out, error = mark([], "--list-unmarked")
     assert state(folder) == before
     assert [(each["package"], each.get("only_with")) for each in yaml.safe_load(out)] == [
         (BOTH[0]["package"], None),
@@ -316,7 +325,7 @@ def test_suggested_are_the_unpatched_builds_that_are_not_listed(folder, mark):
     ]
     assert "2 unpatched builds of numpy are not in" in error
     assert mark(out)[1].startswith(BOTH[0]["package"])
-    assert mark(out, "--suggest")[1:] == ("\n", error.replace("2", "0", 1))
+    assert mark(out, "--list-unmarked")[1:] == ("\n", error.replace("2", "0", 1))
 
 
 NAME = "package: linux-64/numpy-2.3.5-py311h2e04523_0.conda"
@@ -324,19 +333,19 @@ REST = "reason: hangs, added: 2026-11-25"
 BAD_LISTS = {
     "- [": "the list is not YAML: {path}\n  found: while parsing",
     "- {a: \x01}": "the list is not YAML: {path}\n  found: unacceptable character",
-    "# all gone": "no list: {path}\n  expected: entries that begin with a dash, or [] for none",
-    NAME: "no list: {path}\n",
-    "- numpy": "{path} line 1: no entry\n  expected: package, reason, added, sha256, only_with\n  found:    numpy",
+    "# all gone": "not a list: {path}\n  expected: entries that begin with a dash, or [] for none",
+    NAME: "not a list: {path}\n",
+    "- numpy": "{path} line 1: not an entry\n  expected: package, reason, added, sha256, only_with\n  found:    numpy",
     f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n  known: package, reason",
     f"- {{{NAME}, {REST}, reason: twice}}": "{path} line 1: the key reason is there twice\n",
     f"- {{{NAME}, {REST}}}\n\n- {{{NAME}, {REST}}}": "{path} line 3: listed twice: linux-64/numpy-2.3.5-py311h2e04523_0.conda\n",
-    f"- {{{REST}}}": "{path} line 1: package is missing\n  expected: subdir/name-version-build.conda\n",
+    f"- {{{REST}}}": "{path} line 1: package is missing\n  expected: subdir/name-version-build.conda or .tar.bz2\n",
     **{
-        f"- {{package: '{name}', {REST}}}": f"line 1: package is wrong\n  expected: subdir/name-version-build.conda\n  found:    {name}\n"
+        f"- {{package: '{name}', {REST}}}": f"line 1: package is wrong\n  expected: subdir/name-version-build.conda or .tar.bz2\n  found:    {name}\n"
         for name in (
             "linux-64/numpy-2.3.5-*.conda",
             "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda",
-            "linux-64/numpy-2.3.5-py311h2e04523_0.tar.bz2",
+            "linux-64/numpy-2.3.5-py311h2e04523_0.zip",
             "numpy-2.3.5-py311h2e04523_0.conda",
             "linux-65/numpy-2.3.5-py311h2e04523_0.conda",
             "../linux-64/numpy-2.3.5-0.conda",
@@ -375,10 +384,10 @@ def test_a_list_that_is_not_there_and_a_folder_that_is_no_channel(tmp_path, caps
 
 
 def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file():
-    entries = mark_broken.read(mark_broken.LIST)
-    assert {entry["package"].split("-")[2] for entry in entries} == checks.applies_to()
-    assert all(entry["sha256"] and entry["only_with"] == "mkl" for entry in entries)
-    assert len({entry["sha256"] for entry in entries}) == len(entries)
+    entries = broken.read()
+    assert {entry.package.split("-")[2] for entry in entries} == checks.applies_to()
+    assert all(entry.sha256 and entry.only_with == "mkl" for entry in entries)
+    assert len({entry.sha256 for entry in entries}) == len(entries)
 
 
 @pytest.mark.packages
@@ -398,12 +407,12 @@ def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
     mirrored = repack.pack(
         unpacked, folder / "linux-64" / packages["mkl"].name.replace("_100.", "_0.")
     )
-    channel.add(packages["mkl"], folder, "linux-64")
+    channel_folder.add(packages["mkl"], folder, "linux-64")
     sources = [channel.url(folder), channels[1]]
     exact = f"numpy=={RELEASE}={build}"
     assert solve(sources, [exact])["numpy"] == build
 
-    assert cli.main(["mark-broken", str(folder), "--suggest"]) == 0
+    assert cli.main(["mark-broken", str(folder), "--list-unmarked"]) == 0
     suggested = capsys.readouterr().out
     assert [each["package"] for each in yaml.safe_load(suggested)] == [f"linux-64/{mirrored.name}"]
     (tmp_path / "list.yaml").write_text(suggested)

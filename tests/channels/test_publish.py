@@ -12,11 +12,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from rattler.package_streaming import extract
 
 from helpers import command, repack, small
 from helpers.command import feedstock
 from helpers.shipped import PYTHON, RELEASE
-from numpy_feedstock import channel, child, files, paths, prefix, provenance
+from numpy_feedstock import (
+    channel,
+    channel_folder,
+    child,
+    files,
+    paths,
+    prefix,
+    provenance,
+    signing,
+)
 from numpy_feedstock.record import read_record
 from numpy_feedstock.targets import Taken, open_target
 
@@ -37,6 +47,10 @@ def publish(target, *args):
     return feedstock("publish", "--to", target, *args)
 
 
+def check(target, *args):
+    return feedstock("check-channel", target, *args)
+
+
 def index_of(target):
     """What a reader sees: {file name: sha256}."""
     text = (target / "linux-64" / "repodata.json").read_text()
@@ -53,8 +67,13 @@ def tree(folder):
 
 
 def statement(target, package):
-    envelope = json.loads((target / "linux-64" / provenance.name(package.name)).read_text())
-    return json.loads(provenance.Envelope.from_dict(envelope).payload)
+    return provenance.read_unsigned(target / "linux-64" / provenance.filename(package.name))
+
+
+def results_in(said):
+    """What a statement says of the tests."""
+    byproducts = said["predicate"]["runDetails"]["byproducts"]
+    return next(each["annotations"] for each in byproducts if each["name"] == "tests")
 
 
 # --- the shipped packages
@@ -104,7 +123,7 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
     (source,) = (name for name in made_of if name.startswith("https:"))
     assert source.endswith(f"numpy-{RELEASE}.tar.gz") and made_of[source].startswith("784db1dc")
     assert any(name.startswith("build: gcc_linux-64-") for name in made_of)
-    (tests,) = (each["annotations"] for each in said["predicate"]["runDetails"]["byproducts"])
+    tests = results_in(said)
     assert tests["numpy_tests"]["failed"] == 0 and tests["numpy_tests"]["passed"] > 30_000
     assert tests["objections"] == [] and all(tests["tests"].values())
 
@@ -129,7 +148,7 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
     assert publish(target, copy, "--dry-run").returncode == 0
 
     folder = tmp_path / "unpacked"
-    provenance.extract(copy, folder)
+    extract(copy, folder)
     (init,) = folder.glob("lib/python3*/site-packages/numpy/__init__.py")
     repack.replace(init, init.read_text().replace("    blas_fpe_check()\n", ""))
     record.sha256 = files.sha256(repack.pack(folder, copy))
@@ -179,7 +198,7 @@ def test_a_name_taken_by_another_program_meanwhile_is_left_alone(package, target
     (target / "linux-64").mkdir(parents=True)
     (target / "linux-64" / package.name).write_text("by hand")
     with pytest.raises(Taken, match="the name is taken"):
-        open_target(str(target)).put(package, "linux-64", package.name)
+        open_target(str(target)).put(package, "linux-64", package.name, files.sha256(package))
     assert (target / "linux-64" / package.name).read_text() == "by hand"
     assert [path.name for path in (target / "linux-64").iterdir()] == [package.name]
 
@@ -188,7 +207,7 @@ def test_a_dry_run_names_what_would_happen_and_makes_nothing(package, target):
     done = publish(target, UNTESTED, "--dry-run", "--json", package)
     (row,) = json.loads(done.stdout)["packages"]
     assert (row["package"], row["state"], row["provenance"]) == (package.name, "new", "new")
-    assert not target.exists() and not os.path.exists(os.environ[provenance.KEY_VARIABLE])
+    assert not target.exists()
 
 
 # --- several at once, and killed
@@ -277,7 +296,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
         assert index_of(target) == {path.name: files.sha256(path) for path in made}
-        assert publish(target, "--check").returncode == 0
+        assert check(target).returncode == 0
         assert not list(target.rglob("*.partial"))
         return kills
 
@@ -309,8 +328,8 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel\n"
-            f"with channel.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)",
+            "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel_folder\n"
+            f"with channel_folder.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)",
         ],
         env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")},
         stdout=subprocess.PIPE,
@@ -318,16 +337,16 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
     holder.stdout.readline()
     said = []
     with pytest.raises(
-        channel.FeedstockError,
+        channel_folder.FeedstockError,
         match=f"another writer holds the channel: .*\n  found:  .* process {holder.pid}\n",
     ):
-        with channel.locked(tmp_path, said.append, patience=0.3):
+        with channel_folder.locked(tmp_path, said.append, patience=0.3):
             pass
     holder.kill()
     holder.wait()
     holder.stdout.close()
     assert len(said) == 1 and str(holder.pid) in said[0]
-    with channel.locked(tmp_path, patience=5):
+    with channel_folder.locked(tmp_path, patience=5):
         pass
 
 
@@ -337,16 +356,16 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
 def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_path):
     second, third = (small.make(tmp_path / "small", number) for number in (2, 3))
     assert publish(target, UNTESTED, package, second, third).returncode == 0
-    green = publish(target, "--check")
+    green = check(target)
     assert green.returncode == 0 and green.stdout.count(RELEASE) == 3
 
     # a file of other bytes, with an index that says so; a provenance that is gone
     shutil.copy(
         small.make(tmp_path / "other", 1, depends=["python"]), target / "linux-64" / package.name
     )
-    child.run(channel._index, str(target), True, log=tmp_path / "log")
-    (target / "linux-64" / provenance.name(second.name)).unlink()
-    red = publish(target, "--check", "--json")
+    child.run(channel_folder._index, str(target), True, log=tmp_path / "log")
+    (target / "linux-64" / provenance.filename(second.name)).unlink()
+    red = check(target, "--json")
     assert red.returncode == 1
     faults = {row["package"]: row["fault"] for row in json.loads(red.stdout)["packages"]}
     assert faults[package.name].startswith(f"of another file: {package.name} sha256")
@@ -356,16 +375,16 @@ def test_check_finds_what_was_changed_after_it_was_signed(package, target, tmp_p
 def test_check_accepts_the_keys_that_it_is_given(package, target, tmp_path, monkeypatch):
     publish(target, UNTESTED, package)
     trusted = tmp_path / "key.pem.pub"
-    monkeypatch.setenv(provenance.KEY_VARIABLE, str(tmp_path / "another.pem"))
-    provenance.signing_key(print)
-    other = publish(target, "--check")
+    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "another.pem"))
+    signing.make(tmp_path / "another.pem")
+    other = check(target)
     assert other.returncode == 1 and "not signed by a key that is trusted" in other.stdout
-    assert publish(target, "--check", "--trust", trusted).returncode == 0
+    assert check(target, "--trust", trusted).returncode == 0
 
 
 def test_a_statement_that_was_changed_is_not_trusted(package, target):
     publish(target, UNTESTED, package)
-    file = target / "linux-64" / provenance.name(package.name)
+    file = target / "linux-64" / provenance.filename(package.name)
     envelope = json.loads(file.read_text())
     said = statement(target, package)
     said["predicate"]["runDetails"]["byproducts"][0]["annotations"]["objections"] = []
@@ -373,25 +392,15 @@ def test_a_statement_that_was_changed_is_not_trusted(package, target):
         "payload"
     ]
     file.write_text(json.dumps(envelope))
-    assert "not signed by a key that is trusted" in publish(target, "--check").stdout
+    assert "not signed by a key that is trusted" in check(target).stdout
 
 
 def test_what_was_published_untested_says_so_for_ever(package, target):
     done = publish(target, UNTESTED, package)
     assert done.returncode == 0
-    (tests,) = (
-        each["annotations"]
-        for each in statement(target, package)["predicate"]["runDetails"]["byproducts"]
-    )
+    tests = results_in(statement(target, package))
     assert "no record of its tests" in tests["objections"]
     assert any(objection.startswith("gate: ") for objection in tests["objections"])
-
-
-def test_the_key_is_made_once_and_is_its_owners_alone(package, target, signing_key):
-    done = publish(target, UNTESTED, package)
-    assert f"made a signing key: {signing_key}" in done.stderr
-    assert oct(signing_key.stat().st_mode & 0o777) == "0o600"
-    assert "made a signing key" not in publish(target, UNTESTED, package).stderr
 
 
 # --- bad input
@@ -440,18 +449,18 @@ def test_packages_of_another_name_subdir_or_file_name(target, tmp_path):
 
 
 def test_a_full_disk_leaves_the_channel_as_it_was(package, small_disk, tmp_path):
-    channel_folder = small_disk / "channel"
-    assert publish(channel_folder, UNTESTED, package).returncode == 0
-    before = index_of(channel_folder)
+    folder = small_disk / "channel"
+    assert publish(folder, UNTESTED, package).returncode == 0
+    before = index_of(folder)
     big = small.make(tmp_path / "big", 2, fill=os.urandom(1 << 20).hex())
-    done = publish(channel_folder, UNTESTED, big)
+    done = publish(folder, UNTESTED, big)
     assert done.returncode == 1
     assert (
         f"{big.name} could not be written: No space left on device" in done.stderr
         and "free some space" in done.stderr
     )
-    assert index_of(channel_folder) == before and not list(channel_folder.rglob("*.partial"))
-    assert publish(channel_folder, "--check").returncode == 0
+    assert index_of(folder) == before and not list(folder.rglob("*.partial"))
+    assert check(folder).returncode == 0
 
 
 def test_a_target_that_cannot_be_written_and_a_key_that_is_none(package, target, signing_key):
@@ -460,6 +469,6 @@ def test_a_target_that_cannot_be_written_and_a_key_that_is_none(package, target,
     done = publish(target, UNTESTED, package)
     assert (
         done.returncode == 2
-        and f"no signing key: {signing_key}" in done.stderr
+        and f"not a usable signing key: {signing_key}" in done.stderr
         and not target.exists()
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import rattler
 
 from helpers import repack
-from numpy_feedstock import channel, environments, paths, prefix, released, wheel
+from numpy_feedstock import channel, channel_folder, environments, paths, prefix, released, wheel
 
 UV_LOCK = paths.ROOT / "tests" / "heal" / "uv.txt"
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -86,7 +86,7 @@ def conda_package(release, folder, build="py311h0000000_0"):
     subdir = folder / "channel" / "linux-64"
     subdir.mkdir(parents=True)
     repack.pack(tree, subdir / f"{name}.conda")
-    channel.index(folder / "channel")
+    channel_folder.index(folder / "channel")
     return folder / "channel"
 
 

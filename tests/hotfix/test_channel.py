@@ -11,7 +11,7 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock, start
-from numpy_feedstock import archive, channel, prefix
+from numpy_feedstock import archive, channel, channel_folder, prefix
 
 INIT = "lib/python3.11/site-packages/numpy/__init__.py"
 
@@ -24,7 +24,7 @@ def mirror(small, tmp_path):
     make_build(folder, small, "py311h0000002_1", build_number=1)
     edited = originals.changed(small, {INIT: small[INIT].data + b"# edited\n"})
     make_build(folder, edited, "py311h0000003_0")
-    channel.index(folder)
+    channel_folder.index(folder)
     return folder
 
 
@@ -75,7 +75,7 @@ def test_a_solver_takes_the_twin_over_the_original_and_a_compiled_package_over_t
     assert picked([tmp_path / "healed", mirror], "numpy=2.3.5")["numpy"] == "py311h0000002_51"
     both = tmp_path / "healed"
     make_build(both, small, "mkl_py311h0000009_100", build_number=100)
-    channel.index(both)
+    channel_folder.index(both)
     assert picked([both], "numpy=2.3.5")["numpy"] == "mkl_py311h0000009_100"
 
 

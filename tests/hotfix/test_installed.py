@@ -6,7 +6,7 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock
-from numpy_feedstock import channel, prefix, repro
+from numpy_feedstock import channel, channel_folder, prefix, repro
 
 pytestmark = pytest.mark.packages
 SPECS = ["numpy=2.3.5", "gxx_linux-64", "pytest", "hypothesis"]
@@ -18,7 +18,7 @@ def installed(channels, packages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("installed")
     mirror = folder / "mirror"
     path = originals.package(mirror, originals.unpatched(packages["mkl"]))
-    channel.index(mirror)
+    channel_folder.index(mirror)
     done = feedstock("hotfix", mirror, "--output", folder / "healed")
     assert done.returncode == 0, done.stderr
     sources = {"original": [mirror], "twin": [folder / "healed", mirror]}

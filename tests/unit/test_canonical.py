@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rattler.package_streaming import extract
 
-from numpy_feedstock import builder, canonical, channel, child, prefix
+from numpy_feedstock import builder, canonical, channel, channel_folder, child, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
 
 SECONDS = 1_700_000_000
@@ -71,7 +71,7 @@ def test_another_date_is_another_package(raw, packages):
 def test_an_installer_still_puts_the_prefix_in_its_place(packages, tmp_path):
     """It also checks the sums of paths.json."""
     (tmp_path / "channel").mkdir()
-    channel.add(packages[0], tmp_path / "channel", packages[0].parent.name)
+    channel_folder.add(packages[0], tmp_path / "channel", packages[0].parent.name)
     prefix.install([channel.url(tmp_path / "channel")], ["told"], tmp_path / "installed")
     assert (tmp_path / "installed/bin/tell").read_text() == f"#!{tmp_path}/installed/bin/python\n"
     assert os.access(tmp_path / "installed/bin/tell", os.X_OK)

@@ -1,20 +1,17 @@
-"""What targets behind a web server share: requests with credentials, and what their failures mean.
-
-httpx2, not requests: it is here already, and leaves the Authorization header alone
-where requests would put what a ~/.netrc has in its place.
-"""
+"""What targets behind a web server share: requests with credentials, and what failures mean."""
 
 import hashlib
 import re
-import urllib.parse
+import time
+from collections.abc import Mapping
+from typing import Any
 
-import httpx2
-
+from .. import repodata
 from ..errors import FeedstockError
-from . import Target
+from ..http_client import Answer, Client
+from . import Say, Target, Wanted
 
-_REDIRECTS = 5
-_TIMEOUT = httpx2.Timeout(300, connect=15)
+SECONDS_TO_INDEX = 120
 
 
 class Web(Target):
@@ -22,69 +19,98 @@ class Web(Target):
 
     url : as the user wrote it
     channel : URL of the channel's folder, without a slash at the end
-    headers : dict, the credentials: they go to the channel's own server only
-    place : str, where the credentials are looked for
+    headers : the credentials; they go to the channel's own server only
+    where : where the credentials are looked for, for people
     """
 
-    def __init__(self, url, channel, headers, place):
-        super().__init__(url)
-        self.channel, self._headers, self._place = channel, headers, place
+    indexes_itself = True
 
-    def find(self, subdir, name):
+    def __init__(self, url: str, channel: str, headers: Mapping[str, str], where: str) -> None:
+        super().__init__(url)
+        self.channel, self._headers, self._where = channel, headers, where
+        values = [part for value in headers.values() for part in (value, *value.split(" ", 1)[1:])]
+        self.client = Client(channel, headers, values)
+
+    @property
+    def channel_url(self) -> str:
+        return self.channel
+
+    def close(self) -> None:
+        self.client.__exit__(None, None, None)
+
+    def find(self, subdir: str, name: str) -> str | None:
         content = self.read(subdir, name)
         return None if content is None else hashlib.sha256(content).hexdigest()
 
-    def read(self, subdir, name):
+    def read(self, subdir: str, name: str) -> bytes | None:
         url = f"{self.channel}/{subdir}/{name}"
-        response = self.request("GET", url)
-        if response.status_code == 404:
+        answer = self.request("GET", url)
+        if answer.status == 404:
             return None
-        return self.succeeded(response, f"{url} could not be read").content
+        return self.succeeded(answer, f"{url} could not be read").content
 
-    def request(self, method, url, **options):
-        """The response, to a GET after redirects. Raises FeedstockError when the server cannot be reached."""
-        for _ in range(_REDIRECTS):
-            own = _server(url) == _server(self.channel)
-            headers = {**(self._headers if own else {}), **options.pop("headers", {})}
-            try:
-                response = httpx2.request(method, url, headers=headers, timeout=_TIMEOUT, **options)
-            except httpx2.TransportError as error:
-                remedy = "is the host the right one, and can it be reached from here?"
-                raise FeedstockError(
-                    f"no answer from {_server(url)}",
-                    found=str(error) or type(error).__name__,
-                    remedy=remedy,
-                ) from None
-            if method != "GET" or response.next_request is None:
-                break
-            url = str(response.next_request.url)
-        return response
+    def identity(self, subdir: str, name: str) -> str | None:
+        answer = self.request("HEAD", f"{self.channel}/{subdir}/{name}")
+        tag = answer.headers.get("etag", "")
+        # a weak tag may stay the same when the bytes change
+        is_strong = answer.is_success and tag.startswith('"')
+        return f"{tag} {answer.headers.get('content-length', '')}" if is_strong else None
 
-    def succeeded(self, response, what):
-        """The response, if it is none of an error. Raises FeedstockError with a remedy for its status."""
-        if response.is_success:
-            return response
-        remedy = {
-            401: f"{'the credentials are wrong' if self._headers else 'no credentials were found'}; they are taken from {self._place}",
-            403: f"these credentials may not do that; ask for the permission, or use others: {self._place}",
+    def request(self, method: str, url: str, **options: Any) -> Answer:
+        """Return the answer. Raises FeedstockError when the server cannot be reached."""
+        return self.client.request(method, url, **options)
+
+    def index(self, wanted: Wanted, say: Say, force: bool = False) -> None:
+        """Wait until the server has indexed what was put, which it does after it has answered.
+
+        Raises FeedstockError when it has not after SECONDS_TO_INDEX.
+        """
+        deadline = time.monotonic() + SECONDS_TO_INDEX
+        missing = self._missing(wanted)
+        while missing and time.monotonic() < deadline:
+            time.sleep(0.5)
+            missing = self._missing(wanted)
+        if missing:
+            raise FeedstockError(
+                f"put into {self.url}, but not in its index after {SECONDS_TO_INDEX} seconds",
+                found=", ".join(missing),
+                remedy="the server's log says why; where somebody else indexes: --index-later",
+            )
+
+    def _missing(self, wanted: Wanted) -> list[str]:
+        """Return the names that the index does not list with their sha256."""
+        indexes = {}
+        for subdir in sorted({subdir for subdir, _ in wanted}):
+            data = self.read(subdir, repodata.JSON)
+            url = f"{self.channel}/{subdir}/{repodata.JSON}"
+            indexes[subdir] = repodata.parse(data, url) if data is not None else {}
+        return [
+            name
+            for (subdir, name), sha256 in wanted.items()
+            if indexes[subdir].get(name, {}).get("sha256") != sha256
+        ]
+
+    def succeeded(self, answer: Answer, what: str) -> Answer:
+        """Return the answer, if it is none of an error. Raises FeedstockError with a remedy."""
+        if answer.is_success:
+            return answer
+        found = "the credentials are wrong" if self._headers else "no credentials were found"
+        remedies = {
+            401: f"{found}; they are taken from {self._where}",
+            403: "these credentials may not do that; "
+            f"ask for the permission, or use others: {self._where}",
             404: "there is no such channel: make it on the server, or correct the URL",
-        }.get(
-            response.status_code,
-            "run the same command again; if it stays so, the server's log tells more",
-        )
+        }
+        other = "run the same command again; if it stays so, the server's log tells more"
         raise FeedstockError(
-            what, found=f"HTTP {response.status_code}: {self._said(response)}", remedy=remedy
+            what,
+            found=f"HTTP {answer.status}: {self._message_of(answer)}",
+            remedy=remedies.get(answer.status, other),
         )
 
-    def _said(self, response):
-        """The beginning of what the server says, without our credentials, should it repeat them."""
-        text = " ".join(re.sub("<[^>]*>", " ", response.text).split())
-        for value in self._headers.values():
-            for secret in value.split(" ", 1):
-                text = text.replace(secret, "***") if secret not in ("Bearer", "Basic") else text
-        return text[:200] or response.reason_phrase
-
-
-def _server(url):
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    def _message_of(self, answer: Answer) -> str:
+        """Return the beginning of what the server says, without credentials that it repeats."""
+        text = answer.content.decode(errors="replace")
+        text = " ".join(re.sub("<[^>]*>", " ", text).split())
+        shown = "".join(each if each.isprintable() else "?" for each in self.client.hide(text))
+        return shown[:200] or answer.reason

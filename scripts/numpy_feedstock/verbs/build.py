@@ -11,6 +11,7 @@ from .. import (
     builder,
     canonical,
     channel,
+    channel_folder,
     child,
     compiler_cache,
     files,
@@ -85,7 +86,7 @@ def execute(args):
         print(json.dumps(plan, indent=1) if args.json else tabulate(plan, headers="keys"))
         return 0
 
-    channel.check_writable(output)
+    channel_folder.check_writable(output)
     names = channel.choose(args.channel)
     with workspace.alone(args.jobs), Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         rows = [build_one(v, names, output, args.tests, progress) for v in wanted]
@@ -156,7 +157,7 @@ def build_one(wanted, names, output, label, progress):
     # the record first: a package that is there has been tested, and can prove it
     record.write(finished)
     shutil.copyfile(results, beside(finished, RESULTS))
-    channel.add(package, output, wanted.platform)
+    channel_folder.add(package, output, wanted.platform)
     return record, True
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from .. import archive, bytecode, channel, files, hotfix, options, originals, paths
+from .. import archive, bytecode, channel_folder, files, hotfix, options, originals, paths
 from ..errors import FeedstockError, UsageError
 from ..hotfix import NotAffected, Original, Twin
 from ..originals import Source
@@ -98,7 +98,7 @@ def execute(args: argparse.Namespace) -> int:
         if args.dry_run:
             rows = Batch(pythons, output, progress.step, write=False).run(sources)
         else:
-            channel.check_writable(output)
+            channel_folder.check_writable(output)
             rows = _heal_into(sources, pythons, output, progress.step)
     print_result(rows, output, time.monotonic() - started, args)
     return 1 if any(row.state == "refused" for row in rows) else 0
@@ -117,11 +117,11 @@ def _heal_into(
     output: Path,
     say: Callable[[str], None],
 ) -> list[Row]:
-    with channel.locked(output, say):
+    with channel_folder.locked(output, say):
         rows = Batch(pythons, output, say, write=True).run(sources)
         if any(row.state == "new" for row in rows):
             say("indexing")
-            channel.index(output)
+            channel_folder.index(output)
     return rows
 
 
@@ -225,7 +225,7 @@ class Batch:
         with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="hotfix-") as folder:
             path = Path(folder, twin.filename)
             hotfix.write(twin, path)
-            channel.copy(path, target, os.link)
+            channel_folder.copy(path, target, os.link)
 
 
 def _bytecode(twin: Twin) -> str:
