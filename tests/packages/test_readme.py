@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from helpers import pages
+from helpers import originals, pages
 from helpers.shipped import solve
 from numpy_feedstock import paths, signing, variant
 from numpy_feedstock.prefix import activated
@@ -42,6 +42,10 @@ RUN_HERE = [
 # one after the other, on a folder of the test's
 CHANNEL = "/srv/conda/fixed"
 ON_A_CHANNEL = [command for command in COMMANDS if CHANNEL in command]
+# on a mirror of the test's, and on an environment of the test's
+MIRROR, HEALED = "/srv/conda/mirror", "/srv/conda/healed"
+HOTFIX = [command for command in COMMANDS if MIRROR in command]
+HEAL = [command for command in COMMANDS if command.startswith("python3 scripts/heal_numpy.py")]
 # on this machine's prefixes instead
 AUDIT = "python3 scripts/audit_numpy.py /opt/conda/envs"
 # by tests/fleet, to the letter but for the hosts
@@ -59,8 +63,9 @@ ONE_VARIANT = (
 
 
 def test_every_command_of_the_pages_is_accounted_for():
+    run = [*RUN_HERE, *ON_A_CHANNEL, *HOTFIX, *HEAL, AUDIT, PIN, ONE_VARIANT]
     elsewhere = [*RUN_BY_FIXTURES, *MEASURED, *RUN_BY_FLEET, *NEED_CONDA]
-    assert set(COMMANDS) == {*RUN_HERE, *ON_A_CHANNEL, AUDIT, PIN, ONE_VARIANT, *elsewhere}
+    assert set(COMMANDS) == {*run, *elsewhere}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
 
 
@@ -68,6 +73,33 @@ def on_this_machine(command):
     """The command as it is run on packages that the bootstrap channel's toolchain compiled."""
     publishes = "feedstock publish " in command
     return f"{command} --allow-bootstrap" if publishes else command
+
+
+def run_lines(lines, **replaced):
+    """Run commands in the checkout, one after the other. Returns their exit codes.
+
+    replaced : what stands in the place of a path of the pages, {path: Path}
+    """
+    codes = []
+    for line in lines:
+        for shown, path in replaced.items():
+            line = line.replace(shown, shlex.quote(str(path)))
+        done = subprocess.run(line, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr, done.stderr
+        codes.append(done.returncode)
+    return codes
+
+
+def test_a_mirror_is_healed(packages, tmp_path):
+    originals.package(tmp_path / "mirror", originals.unpatched(packages["mkl"]))
+    places = {MIRROR: tmp_path / "mirror", HEALED: tmp_path / "healed"}
+    assert run_lines(HOTFIX, **places) == [0] * len(HOTFIX)
+    assert len(list((tmp_path / "healed" / "linux-64").glob("*_50.conda"))) == 1
+
+
+def test_an_environment_is_healed_and_healing_is_undone(controls):
+    # the first line only looks: it found work to do
+    assert run_lines(HEAL, **{"/opt/conda/envs": controls["mkl"]}) == [1, 0, 0]
 
 
 @pytest.mark.parametrize("command", RUN_HERE)
