@@ -11,7 +11,7 @@ import pytest
 import rattler
 
 from helpers import conda_forge, repack, small, solves
-from numpy_feedstock import paths
+from numpy_feedstock import paths, provenance
 
 PAGE = (paths.ROOT / "docs" / "ecosystem.md").read_text()
 EXPORTS = {"weak": ["numpy >=1.23,<3"]}
@@ -73,6 +73,18 @@ def test_the_index_leaves_the_notice_of_the_page(channel):
     index(channel)
     (notice,) = asyncio.run(rattler.Gateway().channel_notices([rattler.Channel(channel.as_uri())]))
     assert notice.id == json.loads(text)["notices"][0]["id"]
+
+
+def test_the_attestation_is_the_one_of_cep_27():
+    """Its type, one subject with the file's name and one hash, the channel without a slash."""
+    subject = provenance.Subject("numpy-2.3.5-mkl_py311h0000001_100.conda", "0" * 64)
+    statement = provenance.publish_statement(subject, "https://example.org/fixed/")
+    assert statement == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicateType": "https://schemas.conda.org/attestations-publish-1.schema.json",
+        "subject": [{"name": subject.filename, "digest": {"sha256": "0" * 64}}],
+        "predicate": {"targetChannel": "https://example.org/fixed"},
+    }
 
 
 @pytest.fixture
