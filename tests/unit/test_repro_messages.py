@@ -180,7 +180,7 @@ def test_a_hang_is_found_shown_and_killed(gdb, fake_numpy, monkeypatch, tmp_path
     scratch.mkdir()
     monkeypatch.setattr(processes.tempfile, "tempdir", str(scratch))
 
-    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "3"]) == 1
+    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "2"]) == 1
 
     said = capsys.readouterr().out
     for setting in checks.SETTINGS:
@@ -279,7 +279,7 @@ def test_a_hang_counts_beside_crashes(fake_numpy, capsys):
                 time.sleep(1000)
             raise ImportError("libmkl_rt.so.2 is missing")
     """)
-    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "3"]) == 1
+    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "2"]) == 1
     assert capsys.readouterr().out.endswith("AFFECTED: hang failed\n")
 
 
