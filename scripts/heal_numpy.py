@@ -587,6 +587,9 @@ def bytecode_pair(
         text = texts.released
     if bytecode.fits(text, seconds):
         return same, ""
+    if undo and not bytecode.fits(texts.healed, seconds):
+        # it was of no use before this tool came, or an undo that was killed put it back
+        return same, ""
     code = compiler.compile(bytecode, text, file, numpy)
     sentence = ""
     if code is not None:
@@ -828,10 +831,11 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
         for info in infos
     ]
     conda = [conda_pair(record, pairs + dist_records, numpy.prefix) for record in records]
-    # the note is there as long as anything else may be
+    # The note is there as long as anything else may be, and so is the bytecode of ours, which
+    # tells both checksums of bytecode that a record may have.
     order = [note] + pairs + dist_records + conda
     if undo:
-        order = pairs + dist_records + conda + [note]
+        order = conda + dist_records + pairs + [note]
     return Plan(_changes(order, undo), notes, _done_reason(undo))
 
 
