@@ -43,15 +43,28 @@ def imported_at_start() -> str | None:
     """Return the files that may have imported numpy already; None if it is not imported."""
     if "numpy" not in sys.modules:
         return None
-    customized = [sys.modules.get(name) for name in ("sitecustomize", "usercustomize")]
-    files = [str(module.__file__) for module in customized if module is not None]
+    texts = start_up_files()
+    named = [path for path, text in texts.items() if "numpy" in text]
+    return " or ".join(named or texts) or "an unknown file"
+
+
+def start_up_files() -> dict[str, str]:
+    """Return {path: text} of the files that Python runs before any code of ours."""
+    paths = []
+    for name in ("sitecustomize", "usercustomize"):
+        if name in sys.modules:
+            paths.append(Path(str(sys.modules[name].__file__)))
     for folder in sys.path:
-        # Python runs the lines of a .pth file that begin with an import.
-        for path in sorted(Path(folder or ".").glob("*.pth")):
-            lines = path.read_text(errors="replace").splitlines()
-            if any(line.startswith(("import ", "import\t")) for line in lines):
-                files.append(str(path))
-    return " or ".join(files) or "an unknown file"
+        paths += sorted(Path(folder or ".").glob("*.pth"))
+    texts = {}
+    for path in paths:
+        lines = path.read_text(errors="replace").splitlines()
+        if path.suffix == ".pth":
+            # Python runs those that begin with an import.
+            lines = [line for line in lines if line.startswith(("import ", "import\t"))]
+        if lines:
+            texts[str(path)] = "\n".join(lines)
+    return texts
 
 
 def measure(checked: bool = True) -> None:

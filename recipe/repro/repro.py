@@ -27,6 +27,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Sequence
@@ -54,6 +55,8 @@ It needs the standard library and, for hang and calls, a C++ compiler (CXX).
 exit status: 0 nothing was found, or LATENT; 1 AFFECTED (with --strict: or LATENT);
 2 wrong use, or something could not be tried: the message says why and what to do
 """
+# An import inside dlopen may take so many times as long as one outside, before it counts as hung.
+SLOWEST = 5
 VERDICTS = AFFECTED, LATENT, FIXED, UNKNOWN = "AFFECTED", "LATENT", "FIXED", "UNKNOWN"
 
 
@@ -140,7 +143,9 @@ def look_around(session: Session) -> None:
             f"numpy is needed, found none in {session.python}; install it there, "
             "or name another --python"
         )
+    started = time.monotonic()
     blas, fault = checks.ask(session, "measure()", session.settings[0])
+    needed = SLOWEST * (time.monotonic() - started)
     if fault.startswith("did not end"):
         raise WrongUse(
             f"import numpy, without any extension, did not end in {session.timeout:g} seconds, "
@@ -149,6 +154,9 @@ def look_around(session: Session) -> None:
     if fault:
         remedy = checks.remedy_of(fault)
         raise WrongUse(f"numpy must be importable by {session.python}, found {fault}; {remedy}")
+    if needed > session.timeout:
+        session.timeout = needed
+        session.say(f"numpy is imported slowly here: each process gets {needed:.0f} seconds")
     # The rest of the measurement is for check_threads, which takes its own.
     told = ("numpy", "library", "layer", "kernels")
     session.facts = {**facts, **{key: blas[key] for key in told}}

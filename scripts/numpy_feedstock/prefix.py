@@ -26,6 +26,9 @@ _INHERITED_VARIABLES = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_",
 _PROVIDED_BY_ROOTFS = ("libgcc", "libgcc-ng", "libstdcxx", "libstdcxx-ng")
 _ANY_VERSION = "999"
 
+# what conda writes into its state for `conda env config vars unset`; rattler hands it on
+_UNSET = "***unset***"
+
 
 def solve(
     channels: Sequence[str],
@@ -177,8 +180,9 @@ def activated(prefix: Path) -> dict[str, str]:
 
 
 def _variables(shown: str) -> dict[str, str]:
-    """Return the variables that `env -0` printed."""
-    return dict(line.split("=", 1) for line in shown.split("\0") if "=" in line)
+    """Return the variables that `env -0` printed, without those that conda has unset."""
+    pairs = (line.split("=", 1) for line in shown.split("\0") if "=" in line)
+    return {name: value for name, value in pairs if value != _UNSET}
 
 
 def undo_patch(prefix: Path) -> None:

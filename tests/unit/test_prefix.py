@@ -20,8 +20,10 @@ def folder(tmp_path):
 def test_the_variables_that_conda_keeps_in_its_state_are_set(folder, monkeypatch):
     monkeypatch.setenv("FROM_THE_SHELL", "stays")
     variables = {"MKL_THREADING_LAYER": "SEQUENTIAL", "QUOTED": 'a "b"\nc'}
-    (folder / "conda-meta" / "state").write_text(json.dumps({"env_vars": variables}))
+    state = {"env_vars": {**variables, "MKL_NUM_THREADS": "***unset***"}}
+    (folder / "conda-meta" / "state").write_text(json.dumps(state))
     found = prefix.activated(folder)
+    assert "MKL_NUM_THREADS" not in found
     assert {name: found[name] for name in variables} == variables
     assert found["CONDA_PREFIX"] == str(folder)
     assert found["PATH"].split(":")[0] == str(folder / "bin")

@@ -289,6 +289,12 @@ def test_an_import_that_is_only_slow_is_no_hang(fake_numpy, capsys):
     assert "without any extension, did not end in 1 seconds" in capsys.readouterr().err
 
 
+def test_an_import_that_is_slower_in_a_trial_is_no_hang(fake_numpy, capsys):
+    fake_numpy("import time; time.sleep(2 if inside_dlopen() else 1)")
+    assert repro.main(["--check", "hang", "--trials", "3", "--timeout", "1.8"]) == 0
+    assert "numpy is imported slowly here: each process gets" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("how", ["sitecustomize.py", "workaround.pth"])
 @pytest.mark.parametrize("check", ["hang", "threads"])
 def test_a_numpy_that_is_imported_at_start_is_no_verdict(how, check, fake_numpy, tmp_path, capsys):
@@ -296,6 +302,7 @@ def test_a_numpy_that_is_imported_at_start_is_no_verdict(how, check, fake_numpy,
     python = tmp_path / "environment" / "bin" / "python"
     venv.create(python.parents[1], with_pip=False)
     (site_packages,) = python.parents[1].glob("lib/python3*/site-packages")
+    (site_packages / "another.pth").write_text("import sys\n")
     (site_packages / how).write_text("import numpy\n")
     assert repro.main(["--python", str(python), "--check", check, "--trials", "3"]) == 2
     said = capsys.readouterr().err
