@@ -105,6 +105,13 @@ def test_a_blas_that_the_recipe_does_not_know_is_refused_with_a_sentence(other):
         variant.render("linux-64", {"blas_impl": ["openblas", "mkl", other]})
 
 
+@pytest.mark.parametrize("platform", ["linux-aarch64", "osx-arm64"])
+def test_the_flavours_of_another_platform_are_refused_with_a_sentence(platform):
+    """As conda-build takes them, which evaluates the build config for the running machine."""
+    with pytest.raises(RattlerBuildError, match=f"mkl is for linux-64, not for {platform}'"):
+        variant.render(platform, {"blas_impl": ["mkl 2025.3", "openblas"]})
+
+
 def test_conda_forges_names_of_the_flavours_render_without_a_version():
     found = variant.render("linux-64", {"blas_impl": ["openblas", "mkl"]})
     hosts = {tuple(each.recipe.to_dict()["requirements"]["host"][:2]) for each in found}
