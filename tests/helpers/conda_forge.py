@@ -171,7 +171,7 @@ def environments(rendered, channel, platform):
         *from_host.get("weak_constrains", []),
     ]
     row = our_row(recipe, platform, needs, constrains)
-    return Environments(build, host, test_specs(recipe, row), row)
+    return Environments(build, host, specs_of_tests(recipe, row), row)
 
 
 def pinned(specs, keys):
@@ -232,7 +232,7 @@ def our_row(recipe, platform, needs, constrains):
     }
 
 
-def test_specs(recipe, row):
+def specs_of_tests(recipe, row):
     """The environments of a recipe's tests: a list of lists of specs, our package in each."""
     ours = f"numpy=={row['version']}={row['build']}"
     found = []
@@ -243,6 +243,3 @@ def test_specs(recipe, row):
         if specs not in found:
             found.append(specs)
     return found
-
-
-test_specs.__test__ = False  # pytest takes a function of this name for a test

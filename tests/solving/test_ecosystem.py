@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -65,6 +66,23 @@ def test_the_relation_of_the_page_is_written_and_the_next_index_removes_it(chann
     toml = toml.replace("/srv/conda/fixed", str(channel))
     assert index(channel, toml)["info"]["channel_relations"] == {"overrides": "../conda-forge"}
     assert "channel_relations" not in index(channel)["info"]
+
+
+def test_a_related_channel_need_not_be_named(newest, tmp_path):
+    """Our channel alone brings conda-forge's packages, once its index says what it overrides."""
+    server = tmp_path / "server"
+    shutil.copytree(newest.ours.removeprefix("file://"), server / "fixed")
+    shutil.copytree(newest.conda_forge.removeprefix("file://"), server / "conda-forge")
+    alone = [(server / "fixed").as_uri()]
+    specs = [solves.MKL, "python=3.11"]
+    assert "python" in conda_forge.solve(alone, specs).refusal
+    for path in (server / "fixed").glob("*/repodata.json"):
+        repodata = json.loads(path.read_text())
+        repodata["info"]["channel_relations"] = {"overrides": "../conda-forge"}
+        path.write_text(json.dumps(repodata))
+    solved = conda_forge.solve(alone, specs)
+    assert not solved.refusal
+    assert solves.is_ours(solved["numpy"])
 
 
 def test_the_index_leaves_the_notice_of_the_page(channel):
