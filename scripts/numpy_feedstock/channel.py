@@ -6,9 +6,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-import rattler
-
-from . import http_client
+from . import redact
 from .errors import FeedstockError, UsageError
 
 _SECONDS_TO_ANSWER = 5
@@ -16,26 +14,41 @@ _SECONDS_TO_ANSWER = 5
 
 def this_platform() -> str:
     """Return the subdir of packages for this machine, "linux-64"."""
+    # imported where it is used, because it takes long
+    import rattler
+
     return str(rattler.Subdir.current())
 
 
 def configured() -> list[str]:
     """Return the channels that rattler-build's configuration names, else conda-forge."""
+    import rattler
+
     config = rattler.Config.load_from_default_locations("rattler-build")
     return list(config.default_channels or ["conda-forge"])
 
 
 def url(name: str | Path) -> str:
-    """Return the URL of a channel.
+    """Return the URL of a channel. Raises UsageError for what cannot be one.
 
     name : a URL, a folder, or a name such as conda-forge
     """
+    import rattler
+    from rattler.exceptions import InvalidChannelError
+
     location = os.path.abspath(name) if os.path.isdir(name) else str(name)
-    return str(rattler.Channel(location).base_url)
+    try:
+        return str(rattler.Channel(location).base_url)
+    except InvalidChannelError:
+        raise UsageError(
+            f"not a channel: {redact.urls_in(location)}", expected="a URL, a folder or a name"
+        ) from None
 
 
 def reachable(name: str | Path) -> bool:
     """Return whether the index of a channel answers within 5 seconds."""
+    from . import http_client
+
     index = url(name).rstrip("/") + "/noarch/repodata.json"
     parts = urllib.parse.urlsplit(index)
     if parts.scheme == "file":
@@ -58,7 +71,7 @@ def choose(asked: Sequence[str] | None) -> list[str]:
         for name in asked:
             if not reachable(name):
                 raise UsageError(
-                    f"the channel does not answer: {name}",
+                    f"the channel does not answer: {redact.urls_in(name)}",
                     remedy="correct --channel, or leave it out",
                 )
         return list(asked)

@@ -184,11 +184,28 @@ def build_paths(package):
             yield name, found, "no path of the building machine"
 
 
+# what packages name as well, such as /usr/local; only below them is a folder a person's
+_SHARED_FOLDERS = {"dev", "etc", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "var"}
+
+
 def building_folders(package):
     """Folders that only the building machine has: two levels of what the record names, this checkout, the home folder."""
     record = package.text("info/recipe/rendered_recipe.yaml") + package.text("info/about.json")
     built = re.findall(r"(?:(?:prefix|_dir): |file://)(/[^/\s]+/[^/\s]+)/", record)
-    return {folder for folder in (*built, str(paths.ROOT), str(Path.home())) if folder.strip("/")}
+    return {folder for folder in (*built, str(paths.ROOT), _home()) if folder.strip("/")}
+
+
+def _home() -> str:
+    """Return the home folder, "" without one, and for one that every machine has, such as /tmp."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        # a user without an entry in passwd, and without HOME
+        return ""
+    top, depth = "".join(home.parts[1:2]), len(home.parts) - 1
+    is_at_the_top = depth < 2 and top != "root"
+    is_shared = depth == 2 and top in _SHARED_FOLDERS
+    return "" if is_at_the_top or is_shared else str(home)
 
 
 def _path_around(data, match):

@@ -44,7 +44,7 @@ def channel(text: str) -> str:
 
     A channel in a folder becomes LOCAL_BOOTSTRAP or LOCAL_CHANNEL.
     """
-    scheme = urllib.parse.urlsplit(text).scheme if "://" in text else ""
+    scheme = text.partition("://")[0] if "://" in text else ""
     is_folder = scheme == "file" or (not scheme and ("/" in text or "\\" in text))
     if is_folder:
         name = text.rstrip("/").rpartition("/")[2]

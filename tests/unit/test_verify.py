@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,24 @@ def test_a_file_that_is_a_dangling_link_does_not_travel(package, tmp_path):
         for finding in checks.verify(repack.pack(tmp_path / "folder", path), print)
     }
     assert ("recipe", "info/recipe/recipe.yaml", "empty") in found
+
+
+@pytest.mark.parametrize(
+    "home", ["/tmp", "/opt", "/usr", "/usr/local", "/var/tmp", "/", "/srv", "/home", "/data"]
+)
+def test_a_home_folder_that_every_machine_has_is_no_trace_of_one(home, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    package = types.SimpleNamespace(text=lambda name: "")
+    assert checks.building_folders(package) == {str(paths.ROOT)}
+
+
+def test_a_persons_home_folder_is_a_trace(monkeypatch):
+    package = types.SimpleNamespace(text=lambda name: "")
+    for home in ("/root", "/home/alice", "/var/lib/jenkins"):
+        monkeypatch.setenv("HOME", home)
+        assert home in checks.building_folders(package)
+
+
+def test_a_user_without_a_home_folder_is_no_error(monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert checks.building_folders(types.SimpleNamespace(text=lambda name: ""))

@@ -1,0 +1,186 @@
+"""Wrong use: each bad call of each verb is an error in words, and leaves nothing behind."""
+
+import os
+
+import pytest
+
+from helpers.command import feedstock
+from numpy_feedstock import cli, signing
+
+BAD_TARGETS = [
+    "",
+    " ",
+    "file:",
+    "file://",
+    "file:relative",
+    "file://server/share",
+    "file://localhost",
+    "file:///",
+    "/",
+    "//",
+    "~/channel",
+    "C:\\channel",
+    "host:/folder",
+    "https://[::1",
+    "https://[::1]:x/y",
+    "quetz:///x",
+    "quetz://",
+    "quetz://host",
+    "quetz:channel",
+    "quetz://host:0/channel",
+    "quetz://host:65536/channel",
+    "quetz://host:port/channel",
+    "quetz://host:/channel",
+    "quetz://host:-1/channel",
+    "quetz://ho st/channel",
+    "quetz://host/../channel",
+    "quetz+https://host/channel",
+    "quetz+ftp://host/channel",
+    "s3://",
+    "s3:///folder",
+    "s3://bucket:80/folder",
+    "s3://a/folder",
+    "s3+http://bucket/folder",
+    "artifactory://",
+    "artifactory:///repository",
+    "artifactory://host",
+    "artifactory+file://host/x",
+    "https://prefix.dev",
+    "https://prefix.dev/a/b",
+    "https://anaconda.org",
+    "https://anaconda.org/a/b/c",
+    "https://example.com/channel",
+    "http://prefix.dev/channel",
+    "ftp://host/channel",
+    "://",
+    "\n",
+    "a\0b",
+]
+# verb and what is wrong with the rest of its call
+BAD_CALLS = [
+    ["variants", "--numpy", "1.0"],
+    ["variants", "--numpy", ""],
+    ["variants", "--python", "2.7"],
+    ["variants", "--platform", "win-64"],
+    ["variants", "extra"],
+    ["build", "--numpy", "nothing"],
+    ["build", "--blas", "atlas"],
+    ["build", "--jobs", "0"],
+    ["build", "--jobs", "many"],
+    ["build", "--tests", "none"],
+    ["build", "--output", "/dev/null/channel"],
+    ["build", "--channel", ""],
+    ["build", "--channel", "https://[::1"],
+    ["build", "--channel", "http://127.0.0.1:9/nothing"],
+    ["verify", "missing.conda"],
+    ["verify", "/dev/null"],
+    ["verify", "/"],
+    ["verify", ""],
+    ["hotfix"],
+    ["hotfix", "missing.conda"],
+    ["hotfix", "/dev/null"],
+    ["hotfix", "http://127.0.0.1:9/nothing"],
+    ["make-key", "/dev/null/key.pem"],
+    ["make-key", "/"],
+    ["make-key", "-----BEGIN PRIVATE KEY-----"],
+    ["make-key", "a", "b"],
+    ["publish", "missing.conda"],
+    ["publish", "/dev/null"],
+    ["publish", "/"],
+    ["publish", "--to"],
+    ["publish", "--check"],
+    ["publish", "--index-later", "--to", "channel"],
+    ["publish", "--channel-url", "nowhere"],
+    ["publish", "--channel-url", "file:///srv/x"],
+    ["check-channel", "missing"],
+    ["check-channel", "/dev/null"],
+    ["check-channel", "--trust", "missing.pub"],
+    ["check-channel", "--trust", "/dev/null"],
+    ["check-channel", "--package"],
+    ["mark-broken"],
+    ["mark-broken", "missing"],
+    ["mark-broken", "/dev/null"],
+    ["mark-broken", "missing", "--list-unmarked", "--dry-run"],
+    ["mark-broken", "missing", "--suggest"],
+    ["old-glibc", "/dev/null"],
+    ["old-glibc", "--root", "/nowhere"],
+    ["scan-wheels", "9.9"],
+    ["scan-wheels", "--trials", "0"],
+    ["hang-matrix", "--layer", "NONE"],
+    ["hang-matrix", "--trials", "0"],
+    ["compare-tests", "--numpy", "9.9"],
+    ["benchmark", "--numpy", "9.9"],
+    ["lint", "--nothing"],
+    ["test", "--nothing"],
+    ["bulid"],
+    [],
+]
+CALLS = [
+    *BAD_CALLS,
+    *(["publish", "--to", target] for target in BAD_TARGETS),
+    *(["check-channel", target] for target in BAD_TARGETS),
+]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder to work in, and a key."""
+    signing.make(tmp_path / "key.pem")
+    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "key.pem"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def test_all_verbs_are_called():
+    assert {call[0] for call in CALLS if call} >= set(cli.VERBS)
+
+
+@pytest.mark.filterwarnings("default")  # as outside of the tests
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: ascii(" ".join(call)))
+def test_a_bad_call_is_an_error_in_words_and_leaves_nothing(call, workplace, capfd):
+    try:
+        code = cli.main(call)
+    except SystemExit as left:
+        code = left.code
+    out, err = capfd.readouterr()
+    assert code in (1, 2)
+    assert err and out == ""
+    assert "Traceback" not in err
+    assert not list((workplace / "work").iterdir())
+    assert sorted(path.name for path in workplace.iterdir()) == ["key.pem", "key.pem.pub", "work"]
+
+
+# --- a machine that lacks something
+
+
+def test_closed_streams_change_nothing_but_what_is_shown(workplace):
+    for closed in (">&-", "2>&-", "<&-", ">&- 2>&- <&-"):
+        done = feedstock("variants", "--numpy", "2.3.5", preexec_fn=lambda what=closed: close(what))
+        assert done.returncode == 0, (closed, done.stderr)
+        done = feedstock("variants", "--numpy", "1", preexec_fn=lambda what=closed: close(what))
+        assert done.returncode == 2, (closed, done.stderr)
+
+
+def close(what):
+    """Close the streams that a shell's redirections name."""
+    for number, mark in enumerate(("<&-", ">&-", "2>&-")):
+        if mark in what.split():
+            os.close(number)
+
+
+def test_an_output_that_is_full_is_an_error(workplace):
+    with open("/dev/full", "w") as full:
+        done = feedstock("variants", "--json", stdout=full, stderr=-1, capture_output=False)
+    assert done.returncode == 1
+    assert done.stderr == "feedstock: the system refused: No space left on device\n"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(workplace):
+    read, write = os.pipe()
+    os.close(read)
+    done = feedstock("variants", "--json", stdout=write, stderr=-1, capture_output=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
