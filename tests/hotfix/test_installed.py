@@ -39,7 +39,9 @@ def run(folder, *argv, **options):
 
 def test_the_original_is_affected_and_its_twin_is_fixed(installed):
     affected = run(installed["original"], repro.PROGRAM)
-    assert (affected.returncode, affected.stdout.splitlines()[-1][:8]) == (1, "AFFECTED"), affected.stdout
+    assert (affected.returncode, affected.stdout.splitlines()[-1][:8]) == (1, "AFFECTED"), (
+        affected.stdout
+    )
     healed = run(installed["twin"], repro.PROGRAM)
     assert (healed.returncode, healed.stdout.splitlines()[-1]) == (0, "FIXED"), healed.stdout
 

@@ -2,10 +2,10 @@
 
 usage: python -I copy_python.py PREFIX
 
-Left out: site-packages (each wheel becomes a package of its own), the test
-suite, IDLE, bytecode and static libraries. What names the old prefix in text
-is rewritten to the new one, which the package builder then makes relocatable.
-Knows two layouts: CPython's own (pyenv, source builds) and Debian's.
+The copy has no site-packages, because each wheel becomes a package of its own. It has
+no test suite, IDLE, bytecode or static libraries. Where a text file names the old prefix,
+the copy names the new one, and the package builder makes that relocatable.
+The script knows two layouts: CPython's own (pyenv, source builds) and Debian's.
 """
 
 import os
@@ -30,9 +30,9 @@ LEFT_OUT = shutil.ignore_patterns(
     "sitecustomize.py",
     "EXTERNALLY-MANAGED",
 )
-# Debian keeps what pip installs apart from its own packages; here there is
-# nothing to keep apart. sysconfig is told in its text; site is frozen into the
-# interpreter, so that it takes a sitecustomize.
+# Debian keeps what pip installs apart from its own packages. Here there is nothing to
+# keep apart. A changed line in sysconfig undoes it there. The module site is frozen into
+# the interpreter: a sitecustomize undoes it there.
 DEBIAN_SCHEME = ("prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'")
 DEBIAN_SITE = f"""\
 import os, site, sys
@@ -40,8 +40,8 @@ site.addsitedir(os.path.join(sys.prefix, "lib", "{MINOR}", "site-packages"))
 """
 
 
-def copy_files(prefix):
-    """Programs, standard library, headers and the shared library."""
+def copy_files(prefix: Path) -> None:
+    """Copy the programs, the standard library, the headers and the shared library."""
     bin_dir = prefix / "bin"
     bin_dir.mkdir(parents=True, exist_ok=True)
     shutil.copy2(os.path.realpath(sys.executable), bin_dir / MINOR)
@@ -66,8 +66,8 @@ def copy_files(prefix):
             (prefix / "lib" / sysconfig.get_config_var("LDLIBRARY")).symlink_to(library)
 
 
-def write_pkg_config(prefix):
-    """python3.pc and its kin, new: the original may stand in any folder."""
+def write_pkg_config(prefix: Path) -> None:
+    """Write python3.pc and the files like it anew: the originals may be in any folder."""
     folder = prefix / "lib" / "pkgconfig"
     folder.mkdir(parents=True)
     version = MINOR.removeprefix("python")
@@ -80,8 +80,8 @@ def write_pkg_config(prefix):
             (folder / f"{stem}{suffix}.pc").write_text(text)
 
 
-def rewrite_build_variables(prefix):
-    """sysconfig's variables: the new prefix, and no linker flag of the old one."""
+def rewrite_build_variables(prefix: Path) -> None:
+    """Put the new prefix into sysconfig's variables, and drop linker flags of the old one."""
     old = re.escape(sys.base_prefix)
     for path in (prefix / "lib" / MINOR).glob("_sysconfigdata_*.py"):
         if path.is_symlink():
@@ -99,7 +99,7 @@ def rewrite_build_variables(prefix):
         )
 
 
-def undo_debian_layout(prefix):
+def undo_debian_layout(prefix: Path) -> None:
     if not any("dist-packages" in path for path in site.getsitepackages()):
         return
     library = prefix / "lib" / MINOR
@@ -109,7 +109,7 @@ def undo_debian_layout(prefix):
             path.write_text(path.read_text().replace(*DEBIAN_SCHEME))
 
 
-def main():
+def main() -> None:
     prefix = Path(sys.argv[1])
     copy_files(prefix)
     write_pkg_config(prefix)
