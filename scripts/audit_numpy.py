@@ -117,6 +117,9 @@ EXTENSION = "_multiarray_umath."
 SNAPSHOT_FOLDERS = (".snapshot", ".snapshots", ".zfs")
 # written into the root of a cache by the tools that follow the convention
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
+# how PyInstaller marks the end of the archive in a program that is one file
+FROZEN_COOKIE, FROZEN_COOKIE_SIZE = b"MEI\014\013\012\013\016", 88
+MIN_FROZEN = 1 << 20  # bytes; such a program has a whole Python inside
 MAX_BYTES = 1 << 24  # of a record in conda-meta
 MAX_SOURCE = 1 << 18  # of numpy/__init__.py; the released ones have 27 kB
 MAX_BYTECODE = 1 << 20
@@ -1063,9 +1066,10 @@ def bytecode_gate(data: bytes, source: bytes, optimisation: int):
 
 # --- where environments are
 
-# kind: "prefix" (of conda, pixi or venv), "packages" (site-packages) or "folder" (with a numpy)
+# kind: "prefix" (of conda, pixi or venv), "packages" (site-packages), "folder" (with a numpy) or
+# "program" (one file, with a numpy inside)
 Place = collections.namedtuple("Place", "kind path")
-_Folder = collections.namedtuple("_Folder", "path names folders links")
+_Folder = collections.namedtuple("_Folder", "path names folders links programs")
 
 
 def expand(pattern: str, survey: Survey):
@@ -1117,6 +1121,9 @@ def find_places(roots, survey: Survey, excluded=()):
         if folder is None or _is_cache(folder, survey):
             continue
         survey.count("folders")
+        for program in folder.programs:
+            if holds_numpy(program, survey):
+                yield Place("program", program)
         kind = _kind_of(folder, survey)
         if kind:
             yield Place(kind, path)
@@ -1194,7 +1201,7 @@ def _scan(path: str, seen, kernel, survey: Survey):
             survey.note(path, "was looked at under another name")
             return None
         seen.add((status.st_dev, status.st_ino))
-        names, folders, links = set(), [], []
+        names, folders, links, files = set(), [], [], []
         with os.scandir(path) as entries:
             for entry in entries:
                 names.add(entry.name)
@@ -1202,10 +1209,40 @@ def _scan(path: str, seen, kernel, survey: Survey):
                     folders.append(entry.name)
                 elif entry.is_symlink():
                     links.append(entry.name)
-        return _Folder(path, names, folders, links)
+                elif "." not in entry.name:
+                    files.append(entry)
+        return _Folder(
+            path, names, folders, links, [each.path for each in files if _is_program(each)]
+        )
     except OSError as error:
         survey.unreadable(path, error.strerror or str(error))
     return None
+
+
+def _is_program(entry) -> bool:
+    """Whether a file may be a program with a Python and its packages inside."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    executable = stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
+    return bool(executable) and status.st_size > MIN_FROZEN
+
+
+def holds_numpy(path: str, survey: Survey) -> bool:
+    """Whether a program that PyInstaller made into one file has a numpy inside."""
+    with survey.reading(path), open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        tail = os.pread(stream.fileno(), MAX_SMALL, max(0, size - MAX_SMALL))
+        at = tail.rfind(FROZEN_COOKIE)
+        if at < 0:
+            return False
+        # size of the archive, which ends with the cookie; where in it the names are, how many bytes
+        whole, names, length = struct.unpack_from("!III", tail, at + len(FROZEN_COOKIE))
+        end = size - len(tail) + at + FROZEN_COOKIE_SIZE
+        table = os.pread(stream.fileno(), min(length, MAX_BYTES), max(0, end - whole + names))
+        return EXTENSION.encode() in table
+    return False
 
 
 def _is_cache(folder: _Folder, survey: Survey) -> bool:
@@ -1360,7 +1397,11 @@ def audit(places, survey: Survey, full: bool = True):
         if place.kind == "prefix":
             survey.count("prefixes")
         try:
-            if full:
+            if place.kind == "program":
+                survey.count("numpys")
+                reason = "a frozen program in one file, which is not looked into"
+                yield unknown_row(place.path, place.path, reason)
+            elif full:
                 yield from audit_place(place, survey, seen)
             else:
                 yield from _audit_quickly(place, survey, seen)

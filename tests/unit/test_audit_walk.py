@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 
 import pytest
 
@@ -228,6 +229,21 @@ def test_a_frozen_program_is_unknown(report, tmp_path, extension, folder, file, 
     (row,), _, end = report(tmp_path)
     assert (row["verdict"], end["exit"]) == ("UNKNOWN", 2)
     assert "frozen" in row["reason"]
+
+
+@pytest.mark.parametrize(("inside", "found"), [("numpy/_core/_multiarray_umath.so", 1), ("re", 0)])
+def test_a_program_that_is_one_file_is_unknown_if_it_has_a_numpy(report, tmp_path, inside, found):
+    """As PyInstaller ends its archive: names, then the cookie that says where they are."""
+    names = b"\0" * 18 + inside.encode() + b"\0"
+    archive = b"\x7fELF" + bytes(1 << 20) + names
+    cookie = b"MEI\014\013\012\013\016" + struct.pack(
+        "!IIII64s", len(archive) + 88, len(archive) - len(names), len(names), 311, b"libpython"
+    )
+    (tmp_path / "program").write_bytes(b"loader" + archive + cookie)
+    (tmp_path / "program").chmod(0o755)
+    numpys, troubles, end = report(tmp_path)
+    assert [row["verdict"] for row in numpys] == ["UNKNOWN"] * found
+    assert (troubles, end["exit"]) == ([], 2 * found)
 
 
 @pytest.mark.parametrize(
