@@ -6,6 +6,7 @@ from typing import Any
 from .measurements import HangMatrix, HangRow
 
 LAYER_AS_BUILT = "as built"
+_LIBRARIES = {"mkl": "MKL", "openblas": "OpenBLAS"}
 
 # where the colours of GitHub's light page are replaced by those of its dark page
 _TEXT, _TEXT_ON_DARK = "#1f2328", "#e6edf3"
@@ -36,8 +37,9 @@ def layers(result: HangMatrix) -> list[tuple[str, str]]:
 
 
 def label(blas: str, layer: str) -> str:
-    """Return how people are told of a BLAS and its threading layer."""
-    name = {"mkl": "MKL", "openblas": "OpenBLAS"}[blas]
+    """Return how people are told of a flavour ("mkl-2026") and its threading layer."""
+    library, _, version = blas.partition("-")
+    name = f"{_LIBRARIES[library]} {version}".strip()
     if layer == LAYER_AS_BUILT:
         return name
     return f"{name}, {layer}"

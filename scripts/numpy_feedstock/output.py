@@ -32,11 +32,11 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
     platform = channel.this_platform()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     wanted = variant.select([release], [python], variant.one_of_each(flavours), platform)
-    found = {v.blas: Path(output, platform, v.filename) for v in wanted}
-    for blas, path in found.items():
+    found = {v.flavour: Path(output, platform, v.filename) for v in wanted}
+    for flavour, path in found.items():
         if read_record(path) is None:
             raise UsageError(
                 f"not built and tested yet: {path}",
-                remedy=f"feedstock build --numpy {release} --blas {blas}",
+                remedy=f"feedstock build --numpy {release} --blas {flavour}",
             )
     return found

@@ -44,8 +44,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {args.rounds}")
     wheel = find_wheel(args.numpy)
-    # what is compared calls no BLAS: one flavour stands for both
-    ((_, path),) = tested(args.numpy, args.blas or ["openblas"], args.output).items()
+    # what is compared calls no BLAS: one flavour stands for all
+    flavours = args.blas or ["openblas"]
+    if len(flavours) > 1:
+        raise UsageError(f"one --blas is compared at a time, found {', '.join(flavours)}")
+    (path,) = tested(args.numpy, flavours, args.output).values()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, Progress() as progress:
         progress.subject = path.name
         installed = prefix.install(prefix.sources(path), [exactly(path)], Path(folder, "prefix"))

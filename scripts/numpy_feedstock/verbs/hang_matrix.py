@@ -22,6 +22,7 @@ EPILOG = """\
 examples:
   feedstock hang-matrix                                     the whole matrix, 20 imports a cell
   feedstock hang-matrix --blas mkl --layer GNU --threads 8  one row of it
+  feedstock hang-matrix --blas mkl-2025 --blas mkl-2026     two releases of MKL
   feedstock hang-matrix --record hang-matrix                make table and plot again
   feedstock hang-matrix --layer INTEL --threads 2 --threads 8 --trials 500 --record many-imports
 
@@ -39,13 +40,13 @@ _REPORTED_PACKAGES = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gx
 class Cell:
     """What is asked of a BLAS."""
 
-    blas: str
+    blas: str  # flavour: "mkl-2025"
     layer: str  # threading layer
     threads: int
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that ask for it."""
-        if self.blas != "mkl":
+        if not self.blas.startswith("mkl"):
             return {"OPENBLAS_NUM_THREADS": str(self.threads)}
         return {
             "MKL_THREADING_LAYER": self.layer,
@@ -119,7 +120,7 @@ def matrix(
 ) -> Iterator[Cell]:
     """Yield the cells: a flavour, MKL's threading layer, and a number of threads."""
     for blas in flavours:
-        for layer in layers if blas == "mkl" else [hang_plot.LAYER_AS_BUILT]:
+        for layer in layers if blas.startswith("mkl") else [hang_plot.LAYER_AS_BUILT]:
             for count in threads:
                 yield Cell(blas, layer, count)
 
@@ -158,7 +159,7 @@ def measure(
 def install_here(packages: Mapping[str, Path], folder: Path) -> tuple[list[Setup], dict[str, str]]:
     """Return the setups on this machine, and {package: version} of what is in them."""
     setups = []
-    versions: dict[str, str] = {}
+    versions: set[tuple[str, str]] = set()
     glibc = measurements.this_host().glibc
     for blas, path in packages.items():
         for kind in KINDS:
@@ -168,18 +169,26 @@ def install_here(packages: Mapping[str, Path], folder: Path) -> tuple[list[Setup
                 prefix.undo_patch(made)
             command = [made / "bin/python", repro.PROGRAM]
             setups.append(Setup(blas, kind, glibc, command, prefix.activated(made)))
-        versions.update(_versions(made))
-    return setups, dict(sorted(versions.items()))
+        versions |= _versions(made)
+    return setups, _joined(versions)
 
 
-def _versions(made: Path) -> dict[str, str]:
-    """Return the versions of the packages in a prefix that the figures depend on."""
-    versions = {}
+def _versions(made: Path) -> set[tuple[str, str]]:
+    """Return name and version of the packages in a prefix that the figures depend on."""
+    versions = set()
     for path in made.glob("conda-meta/*.json"):
         record = json.loads(path.read_text())
         if record["name"] in _REPORTED_PACKAGES:
-            versions[record["name"]] = record["version"]
+            versions.add((record["name"], record["version"]))
     return versions
+
+
+def _joined(versions: set[tuple[str, str]]) -> dict[str, str]:
+    """Return {package: version}, or its versions where the prefixes differ."""
+    joined: dict[str, str] = {}
+    for name, version in sorted(versions):
+        joined[name] = f"{joined[name]} and {version}" if name in joined else version
+    return joined
 
 
 def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Path) -> list[Setup]:
