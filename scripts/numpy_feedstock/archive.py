@@ -1,6 +1,7 @@
 """Archives: the members of a package file, read into memory and written in one fixed form.
 
-Nothing is unpacked onto the disk, so a hostile member has no place to go.
+Nothing is unpacked onto the disk, so a hostile member has no place to go. The limits that
+a package must keep are in policy.yaml.
 """
 
 import bz2
@@ -11,21 +12,22 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import zstandard
 
-from .errors import FeedstockError
+from .errors import FeedstockError, shown
+from .policy import limits, time_limit
 
-# The largest numpy package has 2,000 members and 60 MB.
-MAX_MEMBERS = 20_000
-MAX_BYTES = 1 << 30
-MAX_DEPTH = 40
 ENDINGS = (".conda", ".tar.bz2")
 
 
 class BadArchive(FeedstockError):
     """A file that is no package, or one that no package builder makes."""
+
+
+class Unsafe(BadArchive):
+    """A package that is whole, but that passes a limit or reaches out of its folder."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +56,30 @@ def stem(path: Path) -> str:
 
 
 def read(path: Path, info_only: bool = False) -> dict[str, Member]:
-    """Every member of a package by its name. Raises BadArchive.
+    """Every member of a package by its name. Raises BadArchive, and Unsafe for a hostile one.
 
     info_only : of a .conda file, only the members below info/, which takes much less time
     """
     stem(path)
+    if not path.is_file():
+        raise BadArchive(f"no such file: {path}")
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb") as stream, time_limit(f"reading {path.name}"):
             parts = _tar_streams(stream, path)
             members = _Members(path)
             for part in parts:
                 members.add_all(part)
                 if info_only:
                     break
-    except OSError as error:
-        raise BadArchive(f"cannot be read: {path}", found=error.strerror or error) from None
-    except (
-        EOFError,
-        UnicodeError,
-        ValueError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zstandard.ZstdError,
-    ) as error:
-        raise BadArchive(f"not a whole package: {path}", found=error) from None
+    except FeedstockError:
+        raise
+    except Exception as error:
+        # what strangers made can raise anything: struct.error, RecursionError, zlib.error ...
+        raise BadArchive(
+            f"not a whole conda package: {path}",
+            found=shown(str(error) or repr(error)),
+            remedy="name a .conda file, or get it again",
+        ) from None
     return members.by_name
 
 
@@ -91,9 +93,10 @@ def _tar_streams(stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
         expected = sorted(["metadata.json", *names])
         if sorted(archive.namelist()) != expected:
             raise BadArchive(
-                f"not a package: {path}",
+                f"not a whole conda package: {path}",
                 expected=f"members {', '.join(expected)}",
-                found=", ".join(archive.namelist()[:5]),
+                found=shown(", ".join(archive.namelist()[:5])) or "none",
+                remedy="name a .conda file, or get it again",
             )
         for name in names:
             with archive.open(name) as compressed:
@@ -105,26 +108,45 @@ class _Members:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._bytes = 0
+        self._bytes = self._members = 0
         self.by_name: dict[str, Member] = {}
 
     def add_all(self, stream: IO[bytes]) -> None:
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar:
+        counted = _Counted(stream, self)
+        with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r|", errorlevel=2) as tar:
             for entry in tar:
+                self._count_member(entry)
                 if not entry.isdir():
                     self._add(tar, entry)
         # A tar archive that was cut off between two members ends without a word.
-        while stream.read(1 << 20):
+        while counted.read(1 << 20):
             pass
+
+    def count_bytes(self, number: int) -> None:
+        """Count bytes that were unpacked. Raises Unsafe when they are too many."""
+        self._bytes += number
+        if self._bytes > limits().bytes:
+            raise Unsafe(
+                f"too large when it is unpacked: {self._path}",
+                expected=f"at most {limits().bytes >> 20} MB (policy.yaml)",
+                found="more",
+            )
+
+    def _count_member(self, entry: tarfile.TarInfo) -> None:
+        self._members += 1
+        if self._members > limits().members:
+            raise Unsafe(
+                f"too many members: {self._path}",
+                expected=f"at most {limits().members} (policy.yaml)",
+                found="more",
+            )
 
     def _add(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
         name = entry.name.removeprefix("./")
         self._check_name(name)
-        self._bytes += entry.size
-        if self._bytes > MAX_BYTES or len(self.by_name) >= MAX_MEMBERS:
-            raise self._refused(
-                name, f"at most {MAX_MEMBERS} members with {MAX_BYTES >> 20} MB", "more"
-            )
+        if entry.issparse():
+            # its holes are no bytes of the archive
+            self.count_bytes(entry.size)
         if entry.issym():
             self._check_link(name, entry.linkname)
             data = entry.linkname.encode()
@@ -143,8 +165,8 @@ class _Members:
         parts = PurePosixPath(name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in name or not name.isprintable():
             raise self._refused(name, "a printable path inside the package", "another path")
-        if len(parts) > MAX_DEPTH:
-            raise self._refused(name, f"at most {MAX_DEPTH} folders", f"{len(parts)}")
+        if len(parts) > limits().depth:
+            raise self._refused(name, f"at most {limits().depth} folders (policy.yaml)", "more")
         if name in self.by_name:
             raise self._refused(name, "one member of a name", "two")
 
@@ -159,11 +181,27 @@ class _Members:
         linked = self.by_name.get(target.removeprefix("./"))
         if linked is None or linked.link:
             raise self._refused(name, "a hard link to an earlier file", f"link to {target!r}")
+        # written to a disk, it takes the room once more
+        self.count_bytes(len(linked.data))
         return linked.data
 
-    def _refused(self, name: str, expected: str, found: str) -> BadArchive:
-        shown = name.encode("unicode_escape", "backslashreplace").decode()[:200]
-        return BadArchive(f"a member of {self._path}: {shown}", expected=expected, found=found)
+    def _refused(self, name: str, expected: str, found: str) -> Unsafe:
+        return Unsafe(
+            f"a member of {self._path}: {shown(name)[:200]}", expected=expected, found=found
+        )
+
+
+class _Counted:
+    """A stream whose bytes are counted, headers and padding too."""
+
+    def __init__(self, stream: IO[bytes], members: _Members) -> None:
+        self._stream = stream
+        self._members = members
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._members.count_bytes(len(data))
+        return data
 
 
 def write(path: Path, members: dict[str, Member], level: int = 10) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import files, provenance, variant
-from .checks import Unpacked, findings
+from .checks import findings
 from .errors import FeedstockError, UsageError
 from .provenance import Json, Subject
 from .record import Record, read_record
+from .unpacked import Unpacked, unpack
 
 Say = Callable[[str], None]
 
@@ -49,7 +50,7 @@ def examine(path: Path, allowed: Allowed, say: Say) -> Candidate:
     sha256 = files.sha256(path)
     record = read_record(path)
     with tempfile.TemporaryDirectory() as folder:
-        unpacked = Unpacked(path, Path(folder))
+        unpacked = unpack(path, Path(folder))
         _check_place(path, unpacked.index)
         objections = [*_objections_to_tests(record), *_findings(path, unpacked, say)]
         toolchain = _objections_to_toolchain(record)

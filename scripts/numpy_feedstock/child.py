@@ -1,7 +1,7 @@
 """Run a function in a process group of its own, so that it can be ended.
 
-rattler-build runs for minutes inside native code that does not see Ctrl-C, and
-starts compilers of its own. A group is ended as a whole, whatever it is doing.
+rattler-build runs for minutes inside native code that does not see Ctrl-C, and it starts
+compilers. A group is ended as a whole, whatever it is doing.
 """
 
 import contextlib
@@ -11,17 +11,26 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from .errors import FeedstockError
+from .progress import Say
 
 
-def run(function, *args, log, on_line=lambda line: None):
-    """``function(*args, say)`` in a child; its result.
+def _ignore(line: str) -> None:
+    pass
 
-    function : a module-level callable; ``say(line)`` writes a line to the log
-    log : Path of the file that receives all that the child and its own
-        children print
-    on_line : called here, in the parent, with each line that was said
+
+def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore) -> Any:
+    """Return what ``function(*args, say)`` returns in a child process.
+
+    function : a module-level callable; its own ``say`` writes a line to the log
+    log : receives all that the child and its own children print
+    say : called here, in the parent, with each of those lines
 
     Raises FeedstockError as the function did, or when the child died.
     """
@@ -35,7 +44,7 @@ def run(function, *args, log, on_line=lambda line: None):
         while True:
             kind, value = receiver.recv()
             if kind == "line":
-                on_line(value)
+                say(value)
             elif kind == "error":
                 raise FeedstockError(value)
             else:
@@ -49,38 +58,44 @@ def run(function, *args, log, on_line=lambda line: None):
         _end(process)
 
 
-def _main(function, args, log, sender):
+def _main(
+    function: Callable[..., Any], args: tuple[Any, ...], log: Path, sender: Connection
+) -> NoReturn:
     os.setsid()
-    # not Ctrl-C: the parent ends this group, and only then is it tidied up
+    # the parent gets Ctrl-C and ends this group; only then is it tidied up
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(log, "a", buffering=1, errors="replace") as stream:
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
-        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-        def say(line):
+        def say(line: str) -> None:
             print(line)
             sender.send(("line", line))
 
-        try:
-            sender.send(("result", function(*args, say)))
-        except FeedstockError as error:
-            sender.send(("error", str(error)))
-        except BaseException:
-            traceback.print_exc(file=stream)
-            sender.send(
-                (
-                    "error",
-                    f"{traceback.format_exc(limit=1).strip().splitlines()[-1]}\n  output: {log}",
-                )
-            )
+        sender.send(_outcome(function, args, say, log, stream))
     # not a normal exit: py-rattler sometimes crashes while Python shuts down
     os._exit(0)
 
 
-def _end(process):
+def _outcome(
+    function: Callable[..., Any], args: tuple[Any, ...], say: Say, log: Path, stream: TextIO
+) -> tuple[str, Any]:
+    """Return ("result", value), or ("error", message) for what the function raised."""
+    try:
+        return "result", function(*args, say)
+    except FeedstockError as error:
+        return "error", str(error)
+    except BaseException:
+        traceback.print_exc(file=stream)
+        last_line = traceback.format_exc(limit=1).strip().splitlines()[-1]
+        return "error", f"{last_line}\n  output: {log}"
+
+
+def _end(process: SpawnProcess) -> None:
     process.join(timeout=2)
     # also when it has ended: what it started may outlive it
+    assert process.pid is not None
     end_group(process.pid, reap=process.is_alive)
     if process.is_alive():
         # a child that has just begun leads no group yet
@@ -88,8 +103,8 @@ def _end(process):
     process.join()
 
 
-def end_group(leader, reap):
-    """End a process group: asked first, then killed. Returns when nothing of it is left.
+def end_group(leader: int, reap: Callable[[], object]) -> None:
+    """End a process group: first ask it, then kill it. Returns when nothing of it is left.
 
     leader : process id of the group's first process
     reap : called while waiting; takes the leader's exit status if it is a child of ours

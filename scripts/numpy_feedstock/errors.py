@@ -1,22 +1,41 @@
-"""The one root of the errors that a user may meet."""
+"""The one root of the errors that a user may meet, and how strange text is shown."""
+
+from typing import Any
 
 
 class FeedstockError(Exception):
-    """Something the user can act on; ``exit_code`` is 1 for work that failed, 2 for wrong use.
+    """Something the user can act on.
 
-    what : str, what failed and where
-    details : expected, found, remedy, known, log ...: a line each, in this order
+    what : what failed and where
+    details : expected, found, remedy, known, log and so on; each is a line, in this order
+
+    ``exit_code`` is 1 for work that failed, and 2 for wrong use.
     """
 
     exit_code = 1
 
-    def __init__(self, what, **details):
+    def __init__(self, what: str, **details: Any) -> None:
         width = max(map(len, details), default=0) + 1
         lines = [f"  {name + ':':{width}} {value}" for name, value in details.items()]
-        super().__init__("\n".join([what, *lines]))
+        super().__init__(shown("\n".join([what, *lines])))
 
 
 class UsageError(FeedstockError):
-    """Wrong use, or a machine that lacks something: nothing was changed."""
+    """Wrong use, or a machine that lacks something. Nothing was changed."""
 
     exit_code = 2
+
+
+def shown(text: str) -> str:
+    """Return a text that a terminal shows harmlessly.
+
+    Control characters other than line feed and tab, marks that change the direction of
+    writing, and bytes that were not UTF-8 are written as escapes: "\\x1b".
+    """
+    return "".join(map(_shown_character, text))
+
+
+def _shown_character(character: str) -> str:
+    if character in "\n\t" or character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()

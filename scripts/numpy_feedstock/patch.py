@@ -1,6 +1,7 @@
 """The patch of numpy/__init__.py: its one hunk, and what it makes of a text."""
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +60,25 @@ def applied(text: bytes) -> bytes:
             found=f"{count} times",
         )
     return text.replace(before, after)
+
+
+def undone(text: bytes) -> bytes:
+    """Return the unpatched text of a patched numpy/__init__.py.
+
+    Raises NotPatchable unless the lines that the patch leaves are in it exactly once.
+    """
+    before, after = hunk().before, hunk().after
+    count = text.count(after)
+    if count != 1:
+        raise NotPatchable(
+            "the patch is not in numpy/__init__.py",
+            expected="the lines that it leaves, once",
+            found=f"{count} times",
+        )
+    return text.replace(after, before)
+
+
+def applies_to() -> set[str]:
+    """Return the releases that need the patch, as the header of the patch names them."""
+    lines = re.findall(r"^Applies-to: (.*)$", file().read_text(), re.MULTILINE)
+    return set(re.findall(r"\d[\d.]+", " ".join(lines)))

@@ -1,15 +1,18 @@
-"""Progress for a person: on a terminal one line that moves, else a line now and then."""
+"""Progress for a person: on a terminal one line that moves, elsewhere a line now and then."""
 
 import re
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
-# shows a line to a person
+from .errors import shown
+
+# called with a line for a person
 Say = Callable[[str], None]
 
-# what ninja and pytest say of how far they are
-_FAR = (
+# how ninja and pytest say how far they are, and how it is shown
+_PROGRESS_LINES = (
     (re.compile(r"^\s*\[(\d+)/(\d+)\]"), "compiling {} of {}"),
     (re.compile(r"\[\s*(\d+)%\]$"), "{}%"),
 )
@@ -22,34 +25,37 @@ class Progress:
     subject : what the lines are about, set by the caller
     """
 
-    def __init__(self, stream=sys.stderr, verbose=False):
+    def __init__(self, stream: TextIO | None = None, verbose: bool = False) -> None:
         self.subject = ""
-        self._stream = stream
+        self._stream = stream or sys.stderr
         self._verbose = verbose
         self._moving = False
         self._start = time.monotonic()
         self._last = 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exception: object) -> None:
         self._end_moving_line()
 
-    def step(self, line):
-        """A step begins: always shown."""
+    def step(self, line: str) -> None:
+        """Say that a step begins. It is always shown."""
         self._end_moving_line()
-        print(f"{self._elapsed()} {self.subject}: {line}", file=self._stream, flush=True)
+        print(f"{self._elapsed()} {self.subject}: {shown(line)}", file=self._stream, flush=True)
 
-    def working(self, line):
-        """A line of a log: shown when verbose, else as how far the work is."""
+    def working(self, line: str) -> None:
+        """Take a line of a log. It is shown when verbose, else as how far the work is."""
         if self._verbose:
-            return self.step(line)
-        for pattern, text in _FAR:
-            if match := pattern.search(line):
-                return self._far(text.format(*match.groups()))
+            self.step(line)
+            return
+        for pattern, text in _PROGRESS_LINES:
+            match = pattern.search(line)
+            if match:
+                self._show_share(text.format(*match.groups()))
+                return
 
-    def _far(self, text):
+    def _show_share(self, text: str) -> None:
         if self._stream.isatty():
             self._stream.write(f"\r{self._elapsed()} {self.subject}: {text} ")
             self._stream.flush()
@@ -58,11 +64,11 @@ class Progress:
             self._last = time.monotonic()
             self.step(text)
 
-    def _elapsed(self):
+    def _elapsed(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
         return f"[{minutes:3d}:{seconds:02d}]"
 
-    def _end_moving_line(self):
+    def _end_moving_line(self) -> None:
         if self._moving:
             self._stream.write("\n")
             self._moving = False

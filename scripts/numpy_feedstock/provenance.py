@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from . import redact
-from .checks import Unpacked
 from .record import Record
+from .unpacked import Unpacked
 
 # added to the file name of the package
 ENDING = ".intoto.jsonl"
@@ -141,7 +140,7 @@ def _with_content(name: str, content: bytes) -> Json:
 
 
 def _yaml(unpacked: Unpacked, name: str) -> Any:
-    return yaml.safe_load(unpacked.text(name)) or {}
+    return unpacked.yaml(name) or {}
 
 
 def _sources(unpacked: Unpacked) -> Iterator[Json]:

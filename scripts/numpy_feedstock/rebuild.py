@@ -2,8 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from . import (
+    archive,
     bootstrap,
     builder,
     canonical,
@@ -16,148 +20,171 @@ from . import (
     variant,
     workspace,
 )
+from .archive import Member
 from .errors import FeedstockError, UsageError
+from .progress import Progress, Say
 from .record import read_record
+from .unpacked import Unpacked
+
+RECIPE_FILES = ("recipe.yaml", "variant_config.yaml", "rendered_recipe.yaml")
+Difference = tuple[str, str, str]
 
 
-def rebuild(path, package, asked, progress):
-    """Build a package again and look for differences: a list of (file, found, allowed), empty where all bytes are the same.
+def rebuild(
+    path: Path, unpacked: Unpacked, asked: list[str] | None, progress: Progress
+) -> list[Difference]:
+    """Build a package again. Returns (file, found, allowed) for each difference; [] without one.
 
-    path : Path of the .conda file
-    package : checks.Unpacked, the same unpacked
-    asked : what --channel says; by default the channels that it was built from, if there is a record of them beside it
+    asked : what --channel says; by default the channels that the package was built from, when
+        there is a record of them beside it
 
-    The compiler cache stays off: what it holds may be the first build's. Raises
+    The compiler cache stays off, because it may hold what the first build compiled. Raises
     UsageError or FeedstockError for a package that cannot be rebuilt here.
     """
-    import yaml
-    from rattler.package_streaming import extract
-    from rattler_build import RattlerBuildError
-
     work = paths.REBUILD
-    # what an earlier one left to be looked at
+    # an earlier rebuild left its result there, to be looked at
     shutil.rmtree(work, ignore_errors=True)
     recipe = work / "recipe"
-    if (found := package.index["subdir"]) != channel.this_platform():
-        raise UsageError(
-            f"{path.name} cannot be rebuilt on this machine",
-            expected=channel.this_platform(),
-            found=found,
-        )
-    for name in ("recipe.yaml", "variant_config.yaml", "rendered_recipe.yaml"):
-        if f"info/recipe/{name}" not in package.files:
-            raise UsageError(
-                f"{path.name} cannot be rebuilt: nothing in it says how",
-                expected=f"info/recipe/{name}",
-                found="no such file",
-            )
+    _check_rebuildable(unpacked)
     shutil.copytree(
-        package.folder / "info/recipe",
+        unpacked.folder / "info/recipe",
         recipe,
         ignore=shutil.ignore_patterns("rendered_recipe.yaml"),
     )
-    try:
-        wanted = variant.describe(variant.recorded(recipe))
-        dependencies = yaml.safe_load(package.text(canonical.RENDERED))["finalized_dependencies"]
-    except (RattlerBuildError, yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{path.name} cannot be rebuilt: its info/recipe is not one of this feedstock",
-            found=repr(error),
-        ) from None
+    wanted, dependencies = _described(unpacked, recipe)
     channels = _channels(path, asked, wanted.python, progress.step)
     _check_dependencies(path, dependencies, channels)
 
-    archive = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step, recipe)
+    source = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step, recipe)
     log = workspace.new_log(wanted.filename, "rebuild")
     progress.step(f"rebuilding; log: {log}")
-    seconds = package.index.get("timestamp", 0) // 1000
+    seconds = unpacked.index.get("timestamp", 0) // 1000
     rebuilt, _ = child.run(
         builder.build_recorded,
         recipe,
-        archive,
+        source,
         channels,
         work,
         seconds,
         log=log,
-        on_line=progress.working,
+        say=progress.working,
     )
     if files.sha256(rebuilt) == files.sha256(path):
         return []
     progress.step(f"not the same; to look at: {rebuilt}")
-    extract(rebuilt, work / "unpacked")
-    return list(compare(package.folder, work / "unpacked"))
+    return list(compare(unpacked.members, archive.read(rebuilt)))
 
 
-def _channels(path, asked, python, report):
+def _check_rebuildable(unpacked: Unpacked) -> None:
+    """Raise UsageError when a package is for another platform, or has no recipe in it."""
+    filename = unpacked.path.name
+    if unpacked.index["subdir"] != channel.this_platform():
+        raise UsageError(
+            f"{filename} cannot be rebuilt on this machine",
+            expected=channel.this_platform(),
+            found=unpacked.index["subdir"],
+        )
+    for name in RECIPE_FILES:
+        if f"info/recipe/{name}" not in unpacked.files:
+            raise UsageError(
+                f"{filename} cannot be rebuilt: nothing in it says how",
+                expected=f"info/recipe/{name}",
+                found="no such file",
+            )
+
+
+def _described(unpacked: Unpacked, recipe: Path) -> tuple[variant.Variant, dict[str, Any]]:
+    """Return the variant that a package is, and the dependencies that it was built with."""
+    from rattler_build import RattlerBuildError
+
+    try:
+        # read first, because it refuses what a YAML reader can be made to choke on
+        for name in RECIPE_FILES:
+            unpacked.yaml(f"info/recipe/{name}")
+        wanted = variant.describe(variant.recorded(recipe))
+        return wanted, unpacked.yaml(canonical.RENDERED)["finalized_dependencies"]
+    except (RattlerBuildError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{unpacked.path.name} cannot be rebuilt: its info/recipe is not of this feedstock",
+            found=repr(error),
+        ) from None
+
+
+def _channels(path: Path, asked: list[str] | None, python: str, say: Say) -> list[str]:
     record = read_record(path)
     if asked is None and record and all(map(channel.reachable, record.channels)):
         return record.channels
     names = channel.choose(asked)
     if names == ["bootstrap"]:
-        names = [bootstrap.ensure(python, report)]
+        names = [str(bootstrap.ensure(python, say))]
     return [channel.url(name) for name in names]
 
 
-def _check_dependencies(path, dependencies, channels):
+def _check_dependencies(path: Path, dependencies: dict[str, Any], channels: list[str]) -> None:
     """Raise FeedstockError unless the channels resolve to what the package was built with."""
     from rattler.exceptions import SolverError
 
     for environment in ("build", "host"):
-        told = {each["name"]: each for each in dependencies[environment]["resolved"]}
-        # a spec as the recipe has it, or made from it by the variant or a run_export
-        specs = [spec.get("spec") or spec["source"] for spec in dependencies[environment]["specs"]]
+        recorded = _recorded_versions(dependencies[environment])
         try:
-            solved = prefix.solve(channels, specs)
+            found = _solved_versions(channels, dependencies[environment], recorded)
         except SolverError as error:
             raise FeedstockError(
                 f"{path.name} cannot be rebuilt from {', '.join(channels)}", found=error
             ) from None
-        # of a channel in a folder no build strings are told
-        without = {name for name, each in told.items() if "build" not in each}
-        recorded = {
-            name: _version(each["version"], each.get("build", ""), name in without)
-            for name, each in told.items()
-        }
-        found = {
-            each.name.normalized: _version(
-                each.version, each.build, each.name.normalized in without
-            )
-            for each in solved
-        }
-        differ = [
-            name for name in sorted(recorded | found) if recorded.get(name) != found.get(name)
-        ]
+        names = sorted(recorded | found)
+        differ = [name for name in names if recorded.get(name) != found.get(name)]
         if differ:
             raise FeedstockError(
-                f"{path.name} cannot be rebuilt: it was built with others than {', '.join(channels)} resolves to",
+                f"{path.name} cannot be rebuilt: {', '.join(channels)} now resolves to other "
+                "build dependencies",
                 recorded=", ".join(f"{name} {recorded.get(name, '-')}" for name in differ),
                 found=", ".join(f"{name} {found.get(name, '-')}" for name in differ),
                 remedy="name a channel that has them with --channel",
             )
 
 
-def _version(version, build, alone):
-    return str(version) if alone else f"{version} {build}"
+def _recorded_versions(environment: dict[str, Any]) -> dict[str, str]:
+    """Return {name: "version build"} of what was installed.
+
+    A record of a file:// channel has no build string, and so the version alone.
+    """
+    versions = {}
+    for record in environment["resolved"]:
+        parts = [str(record["version"]), record.get("build", "")]
+        versions[record["name"]] = " ".join(filter(None, parts))
+    return versions
 
 
-def compare(shipped, rebuilt):
-    """Every difference between two unpacked packages: (file, found, allowed)."""
-    ours, theirs = (dict(canonical.members(folder)) for folder in (shipped, rebuilt))
+def _solved_versions(
+    channels: list[str], environment: dict[str, Any], recorded: dict[str, str]
+) -> dict[str, str]:
+    """Return {name: "version build"} of what the channels resolve to, as ``recorded`` has it."""
+    # a spec as the recipe has it, or one that the variant or a run_export made
+    specs = [spec.get("spec") or spec["source"] for spec in environment["specs"]]
+    versions = {}
+    for record in prefix.solve(channels, specs):
+        name, version = record.name.normalized, str(record.version)
+        if " " in recorded.get(name, " "):
+            version = f"{version} {record.build}"
+        versions[name] = version
+    return versions
+
+
+def compare(shipped: dict[str, Member], rebuilt: dict[str, Member]) -> Iterator[Difference]:
+    """Yield (file, found, allowed) for every difference between the members of two packages."""
     same = True
-    for name in sorted(ours | theirs):
-        found, allowed = ours.get(name), theirs.get(name)
-        if found == allowed:
-            continue
-        same = False
+    for name in sorted(shipped | rebuilt):
+        found, allowed = shipped.get(name), rebuilt.get(name)
         if found is None or allowed is None:
-            yield (
-                name,
-                "there" if found else "missing",
-                "there, as rebuilt" if allowed else "missing, as rebuilt",
-            )
-        elif found.kind != allowed.kind:
-            yield name, found.kind, f"{allowed.kind}, as rebuilt"
-        else:
+            same = False
+            states = ["there" if member else "missing" for member in (found, allowed)]
+            yield name, states[0], f"{states[1]}, as rebuilt"
+        elif _kind(found) != _kind(allowed):
+            same = False
+            yield name, _kind(found), f"{_kind(allowed)}, as rebuilt"
+        elif found.data != allowed.data:
+            same = False
             start = len(os.path.commonprefix([found.data, allowed.data]))
             yield (
                 name,
@@ -166,3 +193,11 @@ def compare(shipped, rebuilt):
             )
     if same:
         yield "", "the same members, packed otherwise", "the same bytes, as rebuilt"
+
+
+def _kind(member: Member) -> str:
+    if member.link:
+        return "link"
+    if member.mode & 0o100:
+        return "program"
+    return "file"

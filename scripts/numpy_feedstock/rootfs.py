@@ -225,9 +225,9 @@ def _make(folder: Path, python: str, progress: Progress) -> None:
     log.unlink(missing_ok=True)
     tree = partial / "root"
     progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
-    child.run(_debootstrap, tree, _mirror(), log=log, on_line=progress.working)
+    child.run(_debootstrap, tree, _mirror(), log=log, say=progress.working)
     progress.step(f"building CPython {python} in it (once, about 3 minutes)")
-    child.run(_build_python, tree, python, _mirror(), log=log, on_line=progress.working)
+    child.run(_build_python, tree, python, _mirror(), log=log, say=progress.working)
     (tree / MARKER).write_text(json.dumps(_made_from(python), indent=1))
     tree.rename(folder)
     shutil.rmtree(partial)

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from numpy_feedstock import checks, paths
+from numpy_feedstock import paths, python_checks
 
 # modelled on numpy/__init__.py
 MODULE = """
@@ -73,7 +73,7 @@ def called_by(call, before=""):
 
 UNGATED = gated_by("pass")
 GATED = gated_by(GATE)
-PATCHED = MODULE + indent(checks.left_by(PATCH.read_text())) + END
+PATCHED = MODULE + indent(python_checks.left_by(PATCH.read_text())) + END
 
 
 def patched_function():

@@ -1,8 +1,10 @@
 """Unpacked packages made packages again, hardly compressed: some tenths of a second each."""
 
+import hashlib
 import json
 import os
 import shutil
+from importlib.util import source_hash
 
 from numpy_feedstock import canonical
 
@@ -26,6 +28,39 @@ def edit_json(file, change):
     content = json.loads(file.read_text())
     change(content)
     replace(file, json.dumps(content, indent=2))
+
+
+def settle(folder):
+    """Let paths.json say what is there, and remove the bytecode of sources that were changed.
+
+    Without it a changed file is a finding of two more checks.
+    """
+    for bytecode in [*folder.rglob("__pycache__/*.pyc")]:
+        source = bytecode.parents[1] / f"{bytecode.name.split('.')[0]}.py"
+        if not source.exists() or bytecode.read_bytes()[8:16] != source_hash(source.read_bytes()):
+            bytecode.unlink()
+    content = json.loads((folder / "info/paths.json").read_text())
+    known = {entry["_path"]: entry for entry in content["paths"]}
+    content["paths"] = [
+        {**known.get(name, {"_path": name}), **_entry(folder / name)}
+        for name, _ in canonical.members(folder)
+        if not name.startswith("info/")
+    ]
+    replace(folder / "info/paths.json", json.dumps(content, indent=2))
+
+
+def _entry(file):
+    if file.is_symlink():
+        return {"path_type": "softlink"}
+    data = file.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"path_type": "hardlink", "sha256": sha256, "size_in_bytes": len(data)}
+
+
+def filename(folder):
+    """The name of the package file by its index."""
+    index = json.loads((folder / "info/index.json").read_text())
+    return "{name}-{version}-{build}.conda".format(**index)
 
 
 def pack(folder, path):

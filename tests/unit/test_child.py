@@ -37,7 +37,7 @@ def start_a_compiler(say):
 
 def test_result_lines_and_log(tmp_path):
     lines = []
-    assert child.run(double, 21, log=tmp_path / "log", on_line=lines.append) == 42
+    assert child.run(double, 21, log=tmp_path / "log", say=lines.append) == 42
     assert lines == ["doubling"]
     assert (tmp_path / "log").read_text() == "doubling\nonly in the log\n"
 
@@ -63,7 +63,7 @@ def test_an_interrupt_ends_the_whole_group(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        child.run(start_a_compiler, log=tmp_path / "log", on_line=interrupt)
+        child.run(start_a_compiler, log=tmp_path / "log", say=interrupt)
     assert not _alive(pids[0])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import repack
-from numpy_feedstock import checks, cli, elf, paths, variant
+from helpers import repack, verified
+from numpy_feedstock import checks, cli, elf, paths, policy, variant
 
 METADATA = checks.policy()["metadata"]
 
@@ -23,7 +24,16 @@ def package(tmp_path):
         info = tmp_path / "folder" / "info"
         info.mkdir(parents=True)
         (info / "index.json").write_text(
-            json.dumps({"name": name, "version": "1", "subdir": subdir, "depends": [], **index})
+            json.dumps(
+                {
+                    "name": name,
+                    "version": "1",
+                    "build": "0",
+                    "subdir": subdir,
+                    "depends": [],
+                    **index,
+                }
+            )
         )
         (info / "paths.json").write_text(json.dumps({"paths": []}))
         return repack.pack(tmp_path / "folder", tmp_path / f"{name}-1-0.conda")
@@ -32,7 +42,16 @@ def package(tmp_path):
 
 
 def test_every_difference_from_conda_forge_says_why():
-    assert all(line.keys() - {"why"} and line["why"] for line in METADATA["differences"])
+    """As comments: one stands above each key, or above the first of some that share it."""
+    text = policy.FILE.read_text()
+    (section,) = re.findall(r"^  differences:\n(.*?)^  # the flavours", text, re.M | re.S)
+    before = "depends:"
+    for line in section.splitlines():
+        is_key = re.match(r" +[a-z_]+: .", line)
+        if is_key and not line.strip().startswith("libstdcxx:"):
+            assert before.startswith("#"), f"no reason above {line.strip()}"
+        before = line.strip()
+    assert METADATA["differences"].keys() == {"build_number", "build", "depends", "optional"}
 
 
 def test_the_patch_itself_says_which_releases_need_it():
@@ -132,7 +151,7 @@ def test_a_file_that_is_a_dangling_link_does_not_travel(package, tmp_path):
     (tmp_path / "folder/info/recipe/recipe.yaml").symlink_to("../../no/such/file")
     found = {
         (finding.check, finding.file, finding.found)
-        for finding in checks.verify(repack.pack(tmp_path / "folder", path), print)
+        for finding in verified.findings(repack.pack(tmp_path / "folder", path))
     }
     assert ("recipe", "info/recipe/recipe.yaml", "empty") in found
 

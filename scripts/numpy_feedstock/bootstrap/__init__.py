@@ -61,7 +61,7 @@ def ensure(python: str, say: Say) -> Path:
     }
     log = paths.LOGS / f"bootstrap-{python}.log"
     log.unlink(missing_ok=True)
-    made = child.run(build_packages, str(partial), context, log=log, on_line=say)
+    made = child.run(build_packages, str(partial), context, log=log, say=say)
     debs = gcc.glob("*.deb") if gcc else []
     identity["debian_gcc"] = sorted(deb.name for deb in debs)
     (partial / MARKER).write_text(json.dumps(identity, indent=1))

@@ -123,7 +123,7 @@ def build_one(wanted, names, output, label, progress):
             paths.WORK,
             canonical.source_date(),
             log=log,
-            on_line=progress.working,
+            say=progress.working,
         )
         hits, misses = counts()
     built = time.monotonic()
@@ -174,7 +174,7 @@ def run_tests(package, channels, label, results, wanted, progress):
         log = workspace.new_log(wanted.filename, f"test-{index}")
         progress.step(f"testing: {name}; log: {log}")
         passed[name], output = child.run(
-            builder.run_test, str(package), index, channels, log=log, on_line=progress.working
+            builder.run_test, str(package), index, channels, log=log, say=progress.working
         )
         if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")

@@ -1,121 +1,181 @@
-"""verify: finished packages of numpy against the policy, and against what they were made of; all findings at once."""
+"""verify: check finished packages against policy.yaml, and rebuild them from what they hold.
 
+All findings are shown, not only the first one. Nothing of a package is run, but with --rebuild.
+"""
+
+import argparse
 import contextlib
-import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import files, options, workspace
-from ..checks import CHECKS, Finding, Unpacked, verify
-from ..errors import UsageError
+from .. import checks, files, options, workspace
+from ..checks import CHECKS, Finding
+from ..errors import FeedstockError, UsageError, shown
 from ..output import all_packages
 from ..progress import Progress
 from ..rebuild import rebuild
+from ..unpacked import Unpacked, unpack
 
 EPILOG = """\
 examples:
-  feedstock verify                            every package in output/
-  feedstock verify numpy-2.3.5-*.conda        these, ours or anybody's
+  feedstock verify                            check every package in output/
+  feedstock verify numpy-2.3.5-*.conda        check these, ours or anybody's
   feedstock verify --json                     for a script
   feedstock verify --rebuild numpy-2.3.5-mkl*.conda
-                                              build it again, too, and compare the bytes
+                                              also build it again and compare the bytes
+
+--rebuild runs the build script that is in the package, as you and on this machine. It does
+so only when there are no findings, or with --despite-findings.
 
 exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 """
 
 
-def configure_parser(parser):
+@dataclass
+class Result:
+    """What is known about one package.
+
+    not_checked : what could not be looked at on this machine
+    unreadable : why it is no package of numpy; "" for one that is
+    """
+
+    path: Path
+    findings: list[Finding]
+    not_checked: list[str]
+    unreadable: str = ""
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_packages(parser)
     parser.add_argument(
         "--rebuild",
         action="store_true",
         help=(
-            "also run the build script that is in each, elsewhere and without the compiler cache, "
-            "and look for differences (some minutes each)"
+            "also run the build script of each package, elsewhere and without the compiler "
+            "cache, and look for differences (some minutes each)"
         ),
+    )
+    parser.add_argument(
+        "--despite-findings", action="store_true", help="--rebuild also what has findings"
     )
     options.add_channel(parser)
     options.add_json(parser)
     options.add_verbose(parser)
 
 
-def execute(args):
-    """Run the verb; exit code 0, or 1 with findings. UsageError when no package could be read."""
-    if args.channel and not args.rebuild:
-        raise UsageError(
-            "--channel says where --rebuild takes packages from",
-            remedy="add --rebuild, or leave it out",
-        )
+def execute(args: argparse.Namespace) -> int:
+    """Run the verb; exit code 0, or 1 with findings. Raises UsageError for no readable package."""
+    for option, value in (
+        ("--channel", args.channel),
+        ("--despite-findings", args.despite_findings),
+    ):
+        if value and not args.rebuild:
+            raise UsageError(
+                f"{option} is about --rebuild", remedy="add --rebuild, or leave it out"
+            )
     packages = args.packages or all_packages()
-    findings, unreadable = [], []
     alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
     with alone, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
-        for path in packages:
-            progress.subject = path.name
-            try:
-                findings += verify(path, progress.working)
-            except UsageError as error:
-                unreadable.append(error)
-                findings.append(
-                    Finding(
-                        path.name,
-                        "",
-                        "package",
-                        str(error),
-                        "a whole conda package of numpy for Linux",
-                    )
-                )
-                continue
+        results = [verify(path, args, progress) for path in packages]
+    unreadable = [result.unreadable for result in results if result.unreadable]
+    if len(unreadable) == len(results):
+        raise UsageError("\n".join(unreadable))
+    print_result(results, args)
+    return 1 if any(result.findings for result in results) else 0
+
+
+def verify(path: Path, args: argparse.Namespace, progress: Progress) -> Result:
+    """Return the Result of one package, whatever is wrong with it."""
+    progress.subject = shown(path.name)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            unpacked = unpack(path, Path(folder))
+            found = checks.findings(path, unpacked, progress.working)
+            result = Result(path, found, checks.not_checked(unpacked))
             if args.rebuild:
-                findings += verify_rebuild(path, args.channel, progress)
-    if len(unreadable) == len(packages):
-        raise UsageError("\n".join(map(str, unreadable)))
-    report(packages, findings, args)
-    return 1 if findings else 0
+                result.findings += verify_rebuild(unpacked, result, args, progress)
+    except UsageError as error:
+        finding = _about_the_whole(path, str(error), "a whole conda package of numpy for Linux")
+        return Result(path, [finding], [], str(error))
+    except FeedstockError as error:
+        finding = _about_the_whole(path, str(error), "a package that can be read")
+        return Result(path, [finding], [])
+    return result
 
 
-def verify_rebuild(path, asked, progress):
-    """Every Finding of a rebuild; without one its bytes are the same."""
-    with tempfile.TemporaryDirectory() as folder:
-        package = Unpacked(path, Path(folder))
-        findings = [
-            Finding(path.name, file, "rebuild", *what)
-            for file, *what in rebuild(path, package, asked, progress)
-        ]
-    if not findings:
+def _about_the_whole(path: Path, found: str, allowed: str) -> Finding:
+    return Finding(shown(path.name), "", "package", found, allowed)
+
+
+def verify_rebuild(
+    unpacked: Unpacked, result: Result, args: argparse.Namespace, progress: Progress
+) -> list[Finding]:
+    """Return every Finding of a rebuild; without one its bytes are the same."""
+    path = unpacked.path
+    if result.findings and not args.despite_findings:
+        progress.step("not rebuilt: its build script is not run while there are findings")
+        found = f"not rebuilt because of {len(result.findings)} findings"
+        return [Finding(path.name, "", "rebuild", found, "no findings, or --despite-findings")]
+    for name in ("info/recipe/recipe.yaml", "info/recipe/build.sh"):
+        if name in unpacked.members:
+            sha256 = hashlib.sha256(unpacked.members[name].data).hexdigest()
+            progress.step(f"about to run, as this user: the package's {name}, sha256 {sha256}")
+    differences = rebuild(path, unpacked, args.channel, progress)
+    if not differences:
         progress.step(f"rebuilt, the same sha256: {files.sha256(path)}")
-    return findings
+    return [
+        Finding(path.name, shown(file), "rebuild", found, allowed)
+        for file, found, allowed in differences
+    ]
 
 
-def report(packages, findings, args):
-    """JSON with every finding, or a table for each package."""
+def print_result(results: list[Result], args: argparse.Namespace) -> None:
+    """Print JSON with every finding, or a table for each package."""
+    if args.json:
+        content = {
+            "packages": [shown(result.path.name) for result in results],
+            "findings": [asdict(each) for result in results for each in result.findings],
+            "not_checked": [
+                {"package": shown(result.path.name), "what": what}
+                for result in results
+                for what in result.not_checked
+            ],
+        }
+        print(json.dumps(content, indent=1))
+        return
+    names = [*CHECKS]
+    if args.rebuild:
+        names.append("rebuild")
+    for result in results:
+        count = len(result.findings)
+        print(f"{shown(result.path.name)}: {count} findings ({', '.join(names)})")
+        for what in result.not_checked:
+            print(f"  not checked: {what}")
+        if result.findings:
+            print(_table(result.findings, each_file=args.verbose) + "\n")
+
+
+def _table(findings: list[Finding], each_file: bool) -> str:
+    """Return the findings as a table. Files with the same finding share a row.
+
+    each_file : a row for every file
+    """
     from tabulate import tabulate
 
-    if args.json:
-        found = [dataclasses.asdict(finding) for finding in findings]
-        print(
-            json.dumps({"packages": [path.name for path in packages], "findings": found}, indent=1)
-        )
-        return
-    for path in packages:
-        mine = [finding for finding in findings if finding.package == path.name]
-        print(
-            f"{path.name}: {len(mine)} findings ({', '.join([*CHECKS, *(['rebuild'] if args.rebuild else [])])})"
-        )
-        if mine:
-            rows = {}  # files with the same finding share one, unless all are asked for
-            for finding in mine:
-                key = (finding.check, finding.found, finding.allowed, args.verbose and finding.file)
-                rows.setdefault(key, []).append(finding.file)
-            table = [
-                (
-                    check,
-                    f"{files[0]} and {len(files) - 1} more" if files[1:] else files[0],
-                    found,
-                    allowed,
-                )
-                for (check, found, allowed, _), files in rows.items()
-            ]
-            print(tabulate(table, headers=("check", "file", "found", "allowed")) + "\n")
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    for finding in findings:
+        own = finding.file if each_file else ""
+        key = (finding.check, finding.found, finding.allowed, own)
+        rows.setdefault(key, []).append(finding.file)
+    table = []
+    for (check, found, allowed, _), names in rows.items():
+        name = names[0]
+        if len(names) > 1:
+            name = f"{name} and {len(names) - 1} more"
+        table.append((check, name, found, allowed))
+    headers = ("check", "file", "found", "allowed")
+    return str(tabulate(table, headers=headers, disable_numparse=True))
