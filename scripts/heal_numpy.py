@@ -871,7 +871,7 @@ def _unknown_text(source: bytes) -> str:
 @functools.lru_cache(maxsize=None)
 def _gate_of(source: bytes) -> str:
     try:
-        return audit_numpy.gate(source)
+        return audit_numpy.run_limited(audit_numpy.gate, source)
     except audit_numpy.BROKEN:
         return "unknown"
 

@@ -460,7 +460,8 @@ def test_the_benchmark_audits_the_prefixes_it_made():
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 prefixes, warm cache, Python 3.")
+    assert done.stdout.startswith("3 prefixes of 250 packages, warm cache, Python 3.")
+    assert "audit --quick" in done.stdout and "find and grep" in done.stdout
 
 
 def test_nothing_is_imported_run_or_written(audit, conda, tmp_path):

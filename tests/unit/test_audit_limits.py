@@ -154,14 +154,22 @@ def test_bytecode_for_another_python_changes_nothing(rows, compiled, tmp_path):
     assert row["verdict"] == "FIXED"
 
 
-def test_bytecode_of_a_gate_at_the_call_is_compared_with_its_source(
-    audit, rows, compiled, tmp_path
+def test_bytecode_of_a_gate_at_the_call_is_compared_by_the_python_that_made_it(
+    rows, compiled, tmp_path, request
 ):
     source = called_by("if sys.platform == 'darwin': blas_fpe_check()")
     compiled(source, source)
     (row,), _ = rows(tmp_path)
-    # another Python's bytecode cannot be compared
-    assert row["verdict"] in ("FIXED", "UNKNOWN")
+    if request.node.callspec.params["audit"] == "3.6":
+        assert row["verdict"] == "UNKNOWN" and "run the audit by" in row["reason"]
+    else:
+        assert row["verdict"] == "FIXED"
+
+
+def test_other_bytecode_beside_a_gate_at_the_call_is_not_fixed(rows, compiled, tmp_path):
+    compiled(called_by("if sys.platform == 'darwin': blas_fpe_check()"), UNGATED)
+    (row,), _ = rows(tmp_path)
+    assert row["verdict"] == "UNKNOWN"
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 15, b"junk" * 10, b"\xa9" * 5000], ids=len)
@@ -190,6 +198,9 @@ def evil_elf(segments=1, entries=1 << 20):
 @pytest.mark.parametrize(
     "source",
     [
+        "1" + "+1" * 130_000,
+        "a" + ".b" * 120_000,
+        "x" + "()" * 120_000,
         "+" * 260_000 + "1",
         "-" * 100_000 + "1",
         "(" * 90_000 + ")" * 90_000,
@@ -201,7 +212,7 @@ def evil_elf(segments=1, entries=1 << 20):
         "def f():\n f()\n f()\nf()\n" * 3_000,
         "\n".join(f"def f{n}():\n f{n + 1}()\n f{n + 1}()" for n in range(60)) + "\nf0()",
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_no_crafted_source_costs_another_numpy_its_row(rows, conda, tmp_path, source):
     conda(tmp_path / "a", source=source)

@@ -108,6 +108,13 @@ def test_unpacked_packages_of_conda_and_uv_are_caches_and_counted(report, numpy,
     assert (numpys, troubles, end["caches"], end["exit"]) == ([], [], 2, 0)
 
 
+def test_an_environment_that_looks_like_an_unpacked_package_is_found(rows, conda, tmp_path):
+    prefix = conda(tmp_path / "app")
+    (prefix / "info").mkdir()
+    (prefix / "info" / "index.json").write_text("{}")
+    assert prefixes(rows(tmp_path)[0]) == [str(prefix)]
+
+
 def test_an_environment_that_uv_keeps_in_its_cache_is_found(rows, numpy, tmp_path):
     uv = tmp_path / "uv"
     trees.make_venv(uv / "archive-v0" / "abc", numpy)
