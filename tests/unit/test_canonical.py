@@ -175,3 +175,25 @@ def test_without_git_the_date_is_that_of_the_newest_file(monkeypatch, tmp_path):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (seconds, seconds))
     assert canonical.source_date() == 300
+
+
+def test_where_the_source_came_from_leaves_no_trace(tmp_path):
+    """The builder's copy of the archive, or a mirror: the package names upstream's."""
+    source = tmp_path / "source.txt"
+    source.write_text("the source")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    upstream = "https://upstream.example/source.txt"
+    made = build(
+        tmp_path / "channel",
+        ["cp source.txt $PREFIX/told.txt"],
+        context={"upstream": upstream},
+        source=[{"url": source.as_uri(), "sha256": digest}],
+    )
+    canonical.rewrite(made, SECONDS)
+    extract(made, tmp_path / "unpacked")
+    record = (tmp_path / "unpacked" / canonical.RENDERED).read_text()
+    rendered = yaml.safe_load(record)
+    sources = [*rendered["recipe"]["source"], *rendered["finalized_sources"]]
+    assert {each["url"] for each in sources} == {upstream}
+    assert {each["sha256"] for each in sources} == {digest}
+    assert str(tmp_path) not in record
