@@ -185,8 +185,9 @@ def test_the_conda_build_job(clone, ci, packages):
     assert "conda build recipe -m build/one.yaml" in calls.read_text()
     # it gets each flavour of one release and Python
     found = variant.render("linux-64", yaml.safe_load(config.read_text()))
-    strings = [each.recipe.to_dict()["build"]["string"].split("_")[0] for each in found]
-    assert sorted(strings) == sorted(packages)
+    strings = [each.recipe.to_dict()["build"]["string"] for each in found]
+    wanted = variant.select(["2.3.5"], ["3.12"], None, "linux-64")
+    assert sorted(strings) == sorted(each.build_string for each in wanted)
     for pattern in kept(job):
         assert list(clone.folder.glob(pattern)), pattern
 
@@ -251,6 +252,16 @@ def test_the_publish_job_is_red_without(clone, ci, missing, publishing):
     assert f"{missing.rpartition('.')[2]}: is not set" in done.stderr
     assert not (clone.temporary / "channel").exists()
     assert not (clone.temporary / "signing-key.pem").exists()
+
+
+@pytest.mark.packages
+@both
+def test_the_publish_job_takes_no_package_of_the_bootstrap_channel(clone, ci, packages, publishing):
+    put(packages, clone.file("output/linux-64"))  # with the records that they have here
+    done = jobs.run(clone, CI[ci]()["publish"], publishing[ci])
+    assert done.returncode == 1
+    assert "the bootstrap channel's toolchain" in done.stderr
+    assert not list(clone.temporary.glob("channel/**/*.conda"))
 
 
 @pytest.mark.packages
