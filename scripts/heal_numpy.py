@@ -305,6 +305,7 @@ def known_texts(source: bytes) -> Optional[Texts]:
     return texts
 
 
+@functools.lru_cache(maxsize=32)
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -590,26 +591,32 @@ def bytecode_pair(
     if undo and not bytecode.fits(texts.healed, seconds):
         # it was of no use before this tool came, or an undo that was killed put it back
         return same, ""
-    code = compiler.compile(bytecode, text, file, numpy)
-    sentence = ""
-    if code is not None:
-        made = bytecode.header_for(text, seconds) + code
-    elif bytecode.flags == UNCHECKED_HASH:
-        # Python compares a checked hash with the source, and does not take the code
-        made = bytecode.magic + struct.pack("<I", CHECKED_HASH) + bytecode.data[8:HEADER_BYTES]
-        sentence = "%s was disabled: no Python that may be run can make it anew" % file.path
-    else:
-        made = bytecode.data
-        sentence = (
-            "%s stays and is not used: no Python that may be run can make it anew" % file.path
-        )
+    made, sentence = _made(bytecode, compiler.compile(bytecode, text, file, numpy), text, seconds)
     if sentence:
-        sentence += "; each import compiles the source (10 to 16 ms) until Python can write there"
+        sentence = "%s %s" % (file.path, sentence)
     if undo:
         return Pair(file, made, file.data), sentence
     if made != bytecode.data:
         made = with_original(made, bytecode.data)
     return Pair(file, file.data, made), sentence
+
+
+def _made(
+    bytecode: Bytecode, code: Optional[bytes], text: bytes, seconds: int
+) -> Tuple[bytes, str]:
+    """New bytecode, and the end of a sentence about what could not be made."""
+    if code is not None:
+        return bytecode.header_for(text, seconds) + code, ""
+    cost = (
+        "no Python that may be run can make it anew; each import compiles the source "
+        "(10 to 16 ms) until Python can write there"
+    )
+    if bytecode.flags != UNCHECKED_HASH:
+        return bytecode.data, "stays and is not used: " + cost
+    # Python compares a checked hash with the source, and does not take the code
+    flags = struct.pack("<I", CHECKED_HASH)
+    head = bytecode.magic + flags + bytecode.data[8:HEADER_BYTES]
+    return head, "was disabled: " + cost
 
 
 # --- the records of installers
@@ -629,31 +636,39 @@ def dist_info_pair(record: File, pairs: List[Pair], site: str) -> Pair:
 
 
 def _row(name: bytes, data: bytes) -> bytes:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
+    digest = base64.urlsafe_b64encode(bytes.fromhex(sha256(data))).rstrip(b"=")
     return b"%s,sha256=%s,%d" % (name, digest, len(data))
 
 
 def _row_set(record: bytes, name: bytes, pair: Pair, data: Optional[bytes]) -> bytes:
     """RECORD with the row of a file for other bytes of it; a row for something else stays."""
+    start, end = _row_place(record, name)
+    row = record[start:end].rstrip(b"\r\n")
     if data is None:
-        return re.sub(rb"^%s,.*\r?\n" % re.escape(name), b"", record, flags=re.M)
-    if pair.released is None and not re.search(rb"^%s," % re.escape(name), record, re.M):
+        return record[:start] + record[end:]
+    if not row and pair.released is None:
         # of ours: it goes before the row of numpy/__init__.py
-        end = b"\n"
-        if b"\r\n" in record:
-            end = b"\r\n"
-        row = _row(name, data) + end
-        return re.sub(rb"^(?=numpy/__init__\.py,)", lambda _: row, record, count=1, flags=re.M)
+        start, end = _row_place(record, b"numpy/__init__.py")
+        first = record[start:end]
+        if not first:
+            return record
+        line_end = first[len(first.rstrip(b"\r\n")) :] or b"\n"
+        return record[:start] + _row(name, data) + line_end + record[start:]
     for known in (pair.released, pair.healed):
-        if known is not None:
-            old = _row(name, known)
-            record = re.sub(
-                rb"^%s(?=\r?$)" % re.escape(old),
-                lambda found: _row(name, data),
-                record,
-                flags=re.M,
-            )
+        if row and known is not None and row == _row(name, known):
+            return record[:start] + _row(name, data) + record[start + len(row) :]
     return record
+
+
+def _row_place(record: bytes, name: bytes) -> Tuple[int, int]:
+    """Where the row of a file begins and ends in RECORD, its line end included."""
+    start = 0
+    if not record.startswith(name + b","):
+        start = record.find(b"\n" + name + b",") + 1
+        if start == 0:
+            return 0, 0
+    end = record.find(b"\n", start) + 1
+    return start, end or len(record)
 
 
 def conda_pair(record: File, pairs: List[Pair], prefix: str) -> Pair:
@@ -697,6 +712,8 @@ def _entry_start(record: bytes, path: str) -> int:
         start = record.rfind(b"{", 0, at)
         end = record.find(b"}", at)
         try:
+            if not re.search(rb'"_path"\s*:\s*$', record[max(0, at - 40) : at]):
+                raise ValueError("the path stands in another list")
             entry = json.loads(record[start : end + 1].decode("utf-8"))
             if entry.get("_path") == path:
                 return start

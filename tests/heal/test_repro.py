@@ -1,0 +1,50 @@
+"""The reproduction of the hang on a control: affected, healed, affected again after undo."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from helpers import installed
+from helpers.healer import audit, heal
+from numpy_feedstock import paths
+
+pytestmark = pytest.mark.packages
+REPRO = paths.ROOT / "recipe" / "repro" / "repro.py"
+
+
+def calls(folder):
+    """How the reproduction judges the products that the import makes."""
+    command = [sys.executable, REPRO, "--python", folder / "bin" / "python", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("way", [[], ["--startup-file"]])
+def test_a_control_is_affected_before_healed_and_affected_again_after_undo(controls, way):
+    env = controls["mkl"]
+    assert calls(env)[0] == 1
+    assert heal("--apply", *way, env).results == ["healed"]
+    try:
+        assert calls(env)[0] == 0
+        if not way:
+            assert audit(env)[0] == ["FIXED"]
+    finally:
+        assert heal("--undo", *way, env).results == ["undone"]
+    assert calls(env)[0] == 1
+
+
+def test_the_record_of_a_real_package_fits_its_files_after_healing(controls):
+    env = controls["openblas"]
+    source = installed.source_of(env)
+    heal("--apply", env)
+    try:
+        (record,) = (env / "conda-meta").glob("numpy-*.json")
+        entries = json.loads(record.read_text())["paths_data"]["paths"]
+        (entry,) = [each for each in entries if each["_path"].endswith("numpy/__init__.py")]
+        assert entry["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    finally:
+        heal("--undo", env)
