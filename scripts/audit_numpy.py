@@ -1323,6 +1323,7 @@ def _below(folder: _Folder, names, kind: str, survey: Survey, excluded):
 
 def _is_wanted(path: str, excluded, survey: Survey) -> bool:
     name = os.path.basename(path)
+    excluded = [pattern.rstrip("/") for pattern in excluded]
     if any(pattern in (name, path) or fnmatch.fnmatchcase(path, pattern) for pattern in excluded):
         survey.count("excluded")
         survey.note(path, "excluded")
@@ -1394,7 +1395,7 @@ def audit(places, survey: Survey, full: bool = True):
 
     full : also tell the activation settings and all importers
     """
-    seen = set()
+    seen = {}
     for place in places:
         if place.kind == "prefix":
             survey.count("prefixes")
@@ -1416,7 +1417,7 @@ def audit(places, survey: Survey, full: bool = True):
 def audit_place(place: Place, survey: Survey, seen, full: bool = True):
     """Yield the rows of one place.
 
-    seen : (device, inode) of the folders of packages that have their rows
+    seen : {(device, inode) of a folder of packages: the prefixes that have its rows}
     """
     if not os.path.isdir(place.path):
         survey.unreadable(place.path, "gone meanwhile")
@@ -1425,11 +1426,9 @@ def audit_place(place: Place, survey: Survey, seen, full: bool = True):
     records = conda_records(prefix, survey)
     rows = 0
     for folder in folders:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        if _was_audited(folder, prefix, place.kind, seen):
             rows += folder != place.path or "numpy" in os.listdir(folder)
             continue
-        seen.add((status.st_dev, status.st_ino))
         for row in site_rows(_site(prefix, folder, survey), records, survey, full):
             rows += 1
             survey.count("numpys")
@@ -1450,14 +1449,22 @@ def _audit_quickly(place: Place, survey: Survey, seen):
         numpy = os.path.join(folder, "numpy")
         if not python.startswith("python3.") or python == "python3.1" or not os.path.isdir(numpy):
             continue
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
+        if not _was_audited(folder, place.path, place.kind, seen):
             found = True
             survey.count("numpys")
             yield numpy_row(Site(place.path, folder, (), python), records, survey, False)
     if not found:
         yield from audit_place(place, survey, seen, False)
+
+
+def _was_audited(folder: str, prefix: str, kind: str, seen) -> bool:
+    """Whether a folder of packages has its rows; two prefixes may share one by a link."""
+    status = os.stat(folder)
+    prefixes = seen.setdefault((status.st_dev, status.st_ino), set())
+    if prefix in prefixes or (prefixes and kind != "prefix"):
+        return True
+    prefixes.add(prefix)
+    return False
 
 
 def find_sites(place: Place, survey: Survey):
@@ -1682,6 +1689,9 @@ def _gate_of_numpy(numpy: str, version: str, python: str, survey: Survey):
     if state == "absent" and not version:
         return None, "the version is not known, and numpy/__init__.py has no check"
     if state in ("gated", "absent"):
+        for name in list_names(numpy, survey):
+            if name.startswith("__init__.") and name.endswith(".so"):
+                return None, "%s, which Python runs instead of numpy/__init__.py" % name
         return _gate_of_bytecode(path, source, python, survey) or (state, "")
     return state, reason
 
@@ -1913,7 +1923,7 @@ def _json_settings(path: str, key, survey: Survey):
 
 # --- what made an environment, and the command of that tool that mends it
 
-_IMAGE_LAYER = re.compile(r"/(overlay2?|overlayfs|snapshots)/[^/]+/(diff|fs)(/|$)")
+_IMAGE_LAYER = re.compile(r"/(overlay2?|overlayfs|snapshots)/[^/]+/(diff|merged|fs)(/|$)")
 _NEWER = "numpy>=2.4.5"
 # files by which these tools mark their environments
 INSTALLER_FILES = (
@@ -1926,7 +1936,7 @@ INSTALLER_FILES = (
 def installer_of(site: Site, row, survey: Survey) -> str:
     """What installed a numpy: a key of REMEDIES."""
     prefix = site.prefix
-    if _IMAGE_LAYER.search(site.folder):
+    if _IMAGE_LAYER.search(site.folder) or site.folder.startswith(_overlay_layers()):
         return "image"
     if row["build"]:
         return _conda_installer(prefix, row["channel"])
@@ -1951,6 +1961,28 @@ def _pip_installer(site: Site) -> str:
     if "pip" in site.names:
         return "pip"
     return "no pip"
+
+
+@functools.lru_cache(maxsize=None)
+def _overlay_layers():
+    """The folders, each with a slash, that are lower layers of the overlays mounted here."""
+    text = read("/proc/self/mounts", Survey(), MAX_BYTES) or b""
+    return lower_layers(os.fsdecode(text))
+
+
+def lower_layers(mounts: str):
+    """The lower layers that the text of /proc/self/mounts names."""
+    found = []
+    for options in re.findall(r"^\S+ \S+ overlay (\S+)", mounts, re.M):
+        for layers in re.findall(r"(?:^|,)lowerdir\+?=([^,]*)", options):
+            found += re.split(r"(?<!\\):", layers)
+    # the kernel writes special characters as \040
+    decoded = [re.sub(r"\\([0-7]{3})", _character, each) for each in found]
+    return tuple(each.rstrip("/") + "/" for each in decoded if each.startswith("/"))
+
+
+def _character(octal) -> str:
+    return chr(int(octal.group(1), 8))
 
 
 def _conda_installer(prefix: str, channel: str) -> str:
@@ -2129,7 +2161,7 @@ REMEDIES = {
         "the system's package manager owns this numpy: the command names the package, and the "
         "system's provider has to update it; pip would overwrite its files",
     ),
-    "image": (_image, "a layer of a container image: a change here is lost or breaks the image"),
+    "image": (_image, "a layer of an image or an overlay: a change here is lost or breaks it"),
 }
 
 

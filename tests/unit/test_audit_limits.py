@@ -184,6 +184,14 @@ def test_broken_bytecode_is_no_end_and_not_fixed_when_python_would_run_it(
     assert row["verdict"] == "UNKNOWN"
 
 
+@pytest.mark.parametrize("name", ["__init__.so", "__init__.cpython-311-x86_64-linux-gnu.so"])
+def test_a_compiled_init_that_python_runs_instead_is_unknown(rows, conda, tmp_path, name):
+    prefix = conda(tmp_path, source=PATCHED)
+    (prefix / SITE_PACKAGES / "numpy" / name).touch()
+    (row,), _ = rows(tmp_path)
+    assert row["verdict"] == "UNKNOWN" and name in row["reason"]
+
+
 # --- crafted files
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import audit_numpy
 from helpers import trees
 from helpers.trees import SITE_PACKAGES
 
@@ -185,6 +186,15 @@ def test_a_layer_of_an_image_is_built_again(rows, conda, tmp_path, layer):
     conda(tmp_path / layer / "opt" / "conda")
     ((row,), _) = rows(tmp_path)
     assert row["remedies"] == ["build the image again with 'numpy>=2.4.5'"]
+
+
+def test_the_lower_layers_of_overlays_are_read_from_the_mounts():
+    mounts = (
+        "overlay /merged overlay rw,lowerdir=/a\\040b:/c/,upperdir=/u,workdir=/w 0 0\n"
+        "proc /proc proc rw 0 0\n"
+        "none /x overlay ro,lowerdir+=/d 0 0\n"
+    )
+    assert audit_numpy.lower_layers(mounts) == ("/a b/", "/c/", "/d/")
 
 
 # --- what is printed can be pasted

@@ -86,6 +86,15 @@ def test_a_prefix_with_a_link_inside_has_its_row(rows, conda, tmp_path, link):
     )
 
 
+def test_two_prefixes_that_share_a_library_by_a_link_have_a_row_each(rows, conda, tmp_path):
+    first = conda(tmp_path / "a")
+    second = conda(tmp_path / "b")
+    shutil.rmtree(second / "lib")
+    (second / "lib").symlink_to("../a/lib")
+    numpys, _ = rows(tmp_path)
+    assert prefixes(numpys) == [str(first), str(second)]
+
+
 # --- caches, snapshots and other environments, judged by content
 
 
