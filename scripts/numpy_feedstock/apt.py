@@ -1,23 +1,31 @@
-"""Packages of another Debian than this machine's, through apt: it finds the mirror and checks the signatures."""
+"""Download packages of another Debian release with apt-get.
+
+apt-get finds the mirror and checks the signatures.
+"""
 
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import FeedstockError
 
 
-def mirror(suite):
-    """The first archive of apt's own configuration that has a suite of Debian; None where there is none, or no apt."""
+def mirror(suite: str) -> str | None:
+    """Return the URL of the first archive that has a suite of Debian.
+
+    Only the archives of apt's own configuration are asked. Returns None when none of them has it,
+    and without apt.
+    """
     import urllib.request
 
     try:
-        listed = subprocess.run(
-            ["apt-get", "update", "--print-uris"], capture_output=True, text=True
-        ).stdout
+        done = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True)
     except FileNotFoundError:
         return None
-    for archive in dict.fromkeys(re.findall(r"'(\S+)/dists/\S+/InRelease'", listed)):
+    archives: list[str] = re.findall(r"'(\S+)/dists/\S+/InRelease'", done.stdout)
+    for archive in dict.fromkeys(archives):
         try:
             urllib.request.urlopen(f"{archive}/dists/{suite}/Release", timeout=10).close()
         except (OSError, ValueError):
@@ -26,11 +34,11 @@ def mirror(suite):
     return None
 
 
-def command(folder, source):
-    """The start of an apt-get command with a state of its own: this machine's is left alone.
+def command(folder: Path, source: str) -> list[str]:
+    """Return the start of an apt-get command that leaves this machine's own state alone.
 
-    folder : Path of an existing folder that receives the state
-    source : str, a line of sources.list, the only one it knows
+    folder : exists, and receives the state
+    source : a line of sources.list, the only one that the command knows
     """
     (folder / "lists" / "partial").mkdir(parents=True)
     (folder / "sources.list").write_text(f"{source}\n")
@@ -43,18 +51,21 @@ def command(folder, source):
     return ["apt-get", *(f"-o{key}={folder / value}" for key, value in own.items())]
 
 
-def download(packages, suite, folder):
-    """Fetch packages of a suite, these and nothing that they depend on, into a new folder; FeedstockError when that fails."""
+def download(packages: Sequence[str], suite: str, folder: Path) -> None:
+    """Fetch packages of a suite into a new folder, without their dependencies.
+
+    Raises FeedstockError when that fails.
+    """
     archive = mirror(suite)
     if archive is None:
         raise FeedstockError(f"no archive that apt is configured for answers with Debian's {suite}")
     state = folder / "apt"
     state.mkdir(parents=True)
-    apt_get = command(state, f"deb {archive} {suite} main")
-    for what, argv in {"update": ["update"], "download": ["download", *packages]}.items():
-        done = subprocess.run([*apt_get, "-qq", *argv], cwd=folder, capture_output=True, text=True)
+    apt_get = [*command(state, f"deb {archive} {suite} main"), "-qq"]
+    for action in (["update"], ["download", *packages]):
+        done = subprocess.run([*apt_get, *action], cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise FeedstockError(
-                f"apt-get {what} failed for Debian's {suite}", found=done.stderr.strip()
+                f"apt-get {action[0]} failed for Debian's {suite}", found=done.stderr.strip()
             )
     shutil.rmtree(state)

@@ -16,8 +16,9 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import git, paths
 from .errors import FeedstockError, UsageError
@@ -29,11 +30,12 @@ RENDERED = "info/recipe/rendered_recipe.yaml"
 _BUILD_FOLDER, _FOLDER = "/build", "file:///local"
 
 
-def source_date():
-    """When the recipe was last changed, in seconds since 1970: the date of what is built from it.
+def source_date() -> int:
+    """Return when the recipe was last changed, in seconds since 1970.
 
-    SOURCE_DATE_EPOCH where it is set (reproducible-builds.org); the recipe's newest
-    commit; without git its newest file. UsageError when the variable is no number.
+    It is the date of what is built from the recipe: SOURCE_DATE_EPOCH where it is set
+    (reproducible-builds.org), else the recipe's newest commit, without git its newest file.
+    Raises UsageError when the variable is no number.
     """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
@@ -54,104 +56,109 @@ def source_date():
     return int(newest)
 
 
-def rewrite(package, seconds):
+def rewrite(path: Path, seconds: int) -> dict[str, str]:
     """Bring a package, as the builder left it, into the canonical form, in place.
 
-    package : Path of a .conda file
-    seconds : its date, since 1970
+    path : of the .conda file
+    seconds : the package's date, since 1970
 
-    Returns what it was built with, {"build: gcc_linux-64-12.2.0-0.conda": sha256}: what came out
-    of a folder is this machine's, and no longer told by the package.
+    Returns what it was built with, {"build: gcc_linux-64-12.2.0-0.conda": sha256}. Packages from
+    a file:// channel are local to this machine; the package itself no longer lists their hashes.
     Raises FeedstockError when the path of the build folder is left in a file.
     """
     import yaml
     from rattler.package_streaming import extract
 
-    with tempfile.TemporaryDirectory(dir=package.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         folder = Path(temporary)
-        extract(package, folder)
+        extract(path, folder)
         rendered = yaml.safe_load((folder / RENDERED).read_text())
         built_in = rendered["build_configuration"]["directories"]["build_dir"]
         installed = {
-            f"{place}: {record['fn']}": record["sha256"] for place, record in _resolved(rendered)
+            f"{environment}: {record['fn']}": record["sha256"]
+            for environment, record in _installed_records(rendered)
         }
         _replace_prefix(folder)
-        _edit_json(
-            folder / INDEX,
-            lambda index: index.update(timestamp=seconds * 1000, depends=sorted(index["depends"])),
-        )
-        _edit_json(
-            folder / ABOUT,
-            lambda about: about.update(
-                channels=[_public(url) for url in about.get("channels", [])]
-            ),
-        )
-        (folder / RENDERED).write_text(
-            yaml.safe_dump(_rendered(rendered, seconds), sort_keys=False, width=1000)
-        )
-        _check_left(folder, built_in, package)
-        partial = package.with_suffix(".partial")
-        pack(folder, partial, package.name.removesuffix(".conda"), seconds)
-    partial.replace(package)
+
+        def change_index(index: dict[str, Any]) -> None:
+            index.update(timestamp=seconds * 1000, depends=sorted(index["depends"]))
+
+        def change_about(about: dict[str, Any]) -> None:
+            about["channels"] = list(map(_without_path, about.get("channels", [])))
+
+        _edit_json(folder / INDEX, change_index)
+        _edit_json(folder / ABOUT, change_about)
+        _scrub_rendered_recipe(rendered, seconds)
+        text = yaml.safe_dump(rendered, sort_keys=False, width=1000)
+        (folder / RENDERED).write_text(text)
+        _refuse_leftover_paths(folder, built_in, path.name)
+        partial = path.with_suffix(".partial")
+        pack(folder, partial, path.name.removesuffix(".conda"), seconds)
+    partial.replace(path)
     return installed
 
 
-def _resolved(rendered):
-    """(environment, record) of every package that was installed to build it."""
-    for place in ("build", "host"):
-        for record in (rendered["finalized_dependencies"][place] or {}).get("resolved", []):
-            yield place, record
+def _installed_records(rendered: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (environment, record) of every package that was installed for the build."""
+    for environment in ("build", "host"):
+        dependencies = rendered["finalized_dependencies"][environment] or {}
+        for record in dependencies.get("resolved", []):
+            yield environment, record
 
 
-def _replace_prefix(folder):
+def _replace_prefix(folder: Path) -> None:
     placed = json.loads((folder / PATHS).read_text())
     for entry in placed["paths"]:
-        if prefix := entry.get("prefix_placeholder"):
-            if len(prefix) != len(PREFIX):
-                raise FeedstockError(
-                    "the path of the build folder is too long",
-                    expected=f"a prefix of {len(PREFIX)}",
-                    found=prefix,
-                )
+        prefix = entry.get("prefix_placeholder")
+        if prefix:
+            _check_length(prefix)
             file = folder / entry["_path"]
             file.write_bytes(file.read_bytes().replace(prefix.encode(), PREFIX.encode()))
             entry["prefix_placeholder"] = PREFIX
     for record in folder.rglob("*.dist-info/RECORD"):
-        _correct(record)
+        _fix_wheel_record(record)
     for entry in placed["paths"]:
+        # symlinks: rattler-build records the target's size and hash
         data = (folder / entry["_path"]).read_bytes()
-        # of a link, as the builder has it, those of its target
         entry.update(sha256=hashlib.sha256(data).hexdigest(), size_in_bytes=len(data))
     placed["paths"].sort(key=lambda entry: entry["_path"])
     (folder / PATHS).write_text(json.dumps(placed, indent=2) + "\n")
 
 
-def _correct(record):
-    """Let pip's list of installed files say what is there: its sums are older than the last touch of the builder."""
-    rows = []
+def _check_length(prefix: str) -> None:
+    if len(prefix) != len(PREFIX):
+        raise FeedstockError(
+            "the path of the build folder is too long",
+            expected=f"a prefix of {len(PREFIX)}",
+            found=prefix,
+        )
+
+
+def _fix_wheel_record(record: Path) -> None:
+    """Correct pip's list of installed files. The builder changed some of them after pip."""
+    rows: list[tuple[str, str, str]] = []
     for name, digest, size in csv.reader(io.StringIO(record.read_text())):
-        if digest:
-            data = (record.parents[1] / name).read_bytes()
-            digest, size = (
-                "sha256="
-                + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("="),
-                len(data),
-            )
-        rows.append((name, digest, size))
+        if not digest:
+            rows.append((name, digest, size))
+            continue
+        data = (record.parents[1] / name).read_bytes()
+        encoded = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
+        rows.append((name, "sha256=" + encoded.rstrip("="), str(len(data))))
     with record.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
 
 
-def _edit_json(file, change):
+def _edit_json(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _rendered(rendered, seconds):
-    """The builder's record without what it says of the machine."""
+def _scrub_rendered_recipe(rendered: dict[str, Any], seconds: int) -> None:
+    """Take out of the builder's record what it says about the machine."""
     recipe = rendered["recipe"]
-    if upstream := recipe.get("context", {}).get("upstream"):
+    upstream = recipe.get("context", {}).get("upstream")
+    if upstream:
         # not the copy that was handed to the builder, or a mirror
         for source in (*recipe["source"], *rendered["finalized_sources"]):
             source["url"] = upstream
@@ -162,66 +169,77 @@ def _rendered(rendered, seconds):
         "work_dir": f"{_BUILD_FOLDER}/work",
         "build_dir": _BUILD_FOLDER,
     }
-    configuration["channels"] = [_public(url) for url in configuration["channels"]]
+    configuration["channels"] = list(map(_without_path, configuration["channels"]))
     configuration["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     for platform in ("host_platform", "build_platform"):
         # its kernel and its CPU
         configuration[platform]["virtual_packages"] = []
     for environment in filter(None, rendered["finalized_dependencies"].values()):
-        # what run_exports add comes in any order
-        for kind in ("specs", "depends"):
-            environment.get(kind, []).sort(key=json.dumps)
-        if "resolved" in environment:
-            environment["resolved"] = sorted(
-                map(_public_record, environment["resolved"]), key=lambda record: record["name"]
-            )
-    return rendered
+        _scrub_environment(environment)
 
 
-def _public_record(record):
-    """A package of a folder, which others have not, by name and version: made elsewhere, its bytes and its build string are others."""
-    keys = ("name", "version", "subdir") if record["url"].startswith("file:") else record
-    return {key: record[key] for key in keys}
+def _scrub_environment(environment: dict[str, Any]) -> None:
+    # run_exports add theirs in any order
+    for kind in ("specs", "depends"):
+        environment.get(kind, []).sort(key=json.dumps)
+    if "resolved" in environment:
+        records = map(_public_record, environment["resolved"])
+        environment["resolved"] = sorted(records, key=lambda record: str(record["name"]))
 
 
-def _public(url):
-    """A channel; one that is a folder without its path."""
-    return _FOLDER if url.startswith("file:") else url
+def _public_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what others can use of a record.
+
+    Records of a file:// channel keep name, version and subdir only: elsewhere the same package
+    has other bytes and another build string.
+    """
+    if not record["url"].startswith("file:"):
+        return record
+    return {key: record[key] for key in ("name", "version", "subdir")}
 
 
-def _check_left(folder, built_in, package):
+def _without_path(url: str) -> str:
+    """Return a channel's URL. One that is a folder loses its path."""
+    if url.startswith("file:"):
+        return _FOLDER
+    return url
+
+
+def _refuse_leftover_paths(folder: Path, built_in: str, filename: str) -> None:
     left = [name for name, member in members(folder) if built_in.encode() in member.data]
     if left:
         raise FeedstockError(
-            f"the path of the build folder is left in {package.name}",
+            f"the path of the build folder is left in {filename}",
             found=f"{built_in} in {', '.join(left)}",
         )
 
 
 class Member(NamedTuple):
-    """What of a file is packed: a date and an owner of its own it has not."""
+    """What is packed of a file. Date and owner are the same for all.
 
-    kind: str  # "file", "program" or "link"
-    data: bytes  # a link's target
+    kind : "file", "program" or "link"
+    data : of a link, its target
+    """
+
+    kind: str
+    data: bytes
 
 
-def members(folder):
-    """(name, Member) of every file of an unpacked package, in order."""
+def members(folder: Path) -> Iterator[tuple[str, Member]]:
+    """Yield (name, Member) of every file of an unpacked package, in order."""
     for file in sorted(folder.rglob("*")):
         name = str(file.relative_to(folder))
         if file.is_symlink():
             yield name, Member("link", os.fsencode(file.readlink()))
         elif file.is_file():
-            yield (
-                name,
-                Member("program" if file.stat().st_mode & 0o100 else "file", file.read_bytes()),
-            )
+            kind = "program" if file.stat().st_mode & 0o100 else "file"
+            yield name, Member(kind, file.read_bytes())
 
 
-def pack(folder, path, stem, seconds, level=10):
-    """Make the .conda file ``path`` of a folder, whose files alone decide its bytes.
+def pack(folder: Path, path: Path, stem: str, seconds: int, level: int = 10) -> None:
+    """Make the .conda file ``path`` of a folder. The files alone decide its bytes.
 
-    stem : str, name-version-build
+    stem : name-version-build
     seconds : the date of the members, since 1970
     level : of zstd; 15 takes nine times as long for one percent
     """
@@ -229,24 +247,26 @@ def pack(folder, path, stem, seconds, level=10):
 
     with zipfile.ZipFile(path, "w") as archive:
 
-        def put(name, data):
-            entry = zipfile.ZipInfo(name)  # of 1980, the first date that there is
+        def put(name: str, data: bytes) -> None:
+            # without a date an entry is of 1980, the first year that zip files know
+            entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
 
-        put("metadata.json", json.dumps({"conda_pkg_format_version": 2}))
+        put("metadata.json", json.dumps({"conda_pkg_format_version": 2}).encode())
         for part in ("pkg", "info"):
             stream = io.BytesIO()
             with tarfile.open(fileobj=stream, mode="w") as tar:
                 for name, member in members(folder):
                     if name.startswith("info/") == (part == "info"):
-                        _add(tar, name, member, seconds)
+                        _add_member(tar, name, member, seconds)
             put(f"{part}-{stem}.tar.zst", zstandard.compress(stream.getvalue(), level))
 
 
-def _add(tar, name, member, seconds):
+def _add_member(tar: tarfile.TarFile, name: str, member: Member, seconds: int) -> None:
     entry = tarfile.TarInfo(name)
-    entry.mtime, entry.mode = seconds, 0o644 if member.kind == "file" else 0o755
+    entry.mtime = seconds
+    entry.mode = 0o644 if member.kind == "file" else 0o755
     if member.kind == "link":
         entry.type, entry.linkname = tarfile.SYMTYPE, os.fsdecode(member.data)
     else:

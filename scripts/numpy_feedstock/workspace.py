@@ -5,6 +5,8 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 from . import paths
 from .channel_folder import FREE_SPACE
@@ -15,8 +17,8 @@ _DISK_NEEDED = 6 << 30
 
 
 @contextlib.contextmanager
-def alone(jobs=None):
-    """One build at a time: two would write into the same build folder.
+def build_lock(jobs: int | None = None) -> Iterator[None]:
+    """Be the only build. Two builds would write into the same build folder.
 
     jobs : compilers at a time, one per core by default
 
@@ -45,7 +47,7 @@ def alone(jobs=None):
             raise
 
 
-def _check_disk():
+def _check_disk() -> None:
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(paths.BUILD).free
     if free < _DISK_NEEDED:
@@ -58,8 +60,12 @@ def _check_disk():
         )
 
 
-def new_log(filename, what):
-    """An empty log file of its own for each step on a package, given by its file name."""
+def new_log(filename: str, what: str) -> Path:
+    """Return an empty log file for one step on a package.
+
+    filename : of the package
+    what : the step, "build"
+    """
     log = paths.LOGS / f"{filename.removesuffix('.conda')}-{what}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")

@@ -1,10 +1,13 @@
-"""build: the patched packages, built, tested, and put into a channel."""
+"""build: build the patched packages, test them, and put them into a channel."""
 
+import argparse
 import json
 import os
 import shutil
 import sys
 import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from .. import (
     bootstrap,
@@ -28,6 +31,7 @@ from ..errors import FeedstockError, UsageError
 from ..progress import Progress
 from ..record import RESULTS, Record, beside, inputs_digest, read_record
 from ..specs import oldest_glibc
+from ..variant import Variant
 
 EPILOG = """\
 examples:
@@ -40,7 +44,53 @@ examples:
 """
 
 
-def configure_parser(parser):
+@dataclass(frozen=True)
+class Planned:
+    """What --dry-run says about one package.
+
+    sources : the channels that it would be built from
+    """
+
+    variant: str
+    package: str
+    sources: list[str]
+    there: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a call of the verb says about every package.
+
+    names : channels to build from, or ["bootstrap"]
+    output : folder of the channel that the packages go to
+    label : of numpy's own tests, "fast" or "full"
+    """
+
+    names: list[str]
+    output: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A package that was built and not tested yet."""
+
+    path: Path
+    installed: dict[str, str]
+    minutes: float
+    cache_hits: int
+    cache_misses: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of a package, and whether it was built now."""
+
+    record: Record
+    built: bool
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_numpy(parser, default=options.DEFAULT_RELEASE)
     options.add_python(parser, default="the running one")
     options.add_blas(parser)
@@ -60,65 +110,104 @@ def configure_parser(parser):
     options.add_verbose(parser)
 
 
-def execute(args):
+def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
-    from tabulate import tabulate
-
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
-    platform = channel.this_platform()
     releases = args.numpy or [options.DEFAULT_RELEASE]
     flavours = args.blas or variant.DEFAULT_FLAVOURS
-    wanted = variant.select(releases, pythons, flavours, platform)
+    wanted = variant.select(releases, pythons, flavours, channel.this_platform())
     output = args.output.absolute()
     if args.dry_run:
         names = channel.choose(args.channel)
-        plan = [
-            {
-                "variant": str(v),
-                "package": v.filename,
-                "from": names,
-                "there": (output / v.platform / v.filename).exists(),
-            }
-            for v in wanted
-        ]
-        print(json.dumps(plan, indent=1) if args.json else tabulate(plan, headers="keys"))
+        print_plan([_planned(each, names, output) for each in wanted], args.json)
         return 0
-
     channel_folder.check_writable(output)
-    names = channel.choose(args.channel)
-    with workspace.alone(args.jobs), Progress(stream=sys.stderr, verbose=args.verbose) as progress:
-        rows = [build_one(v, names, output, args.tests, progress) for v in wanted]
-    report(rows, output, args.json)
+    settings = Settings(channel.choose(args.channel), output, args.tests)
+    with (
+        workspace.build_lock(args.jobs),
+        Progress(stream=sys.stderr, verbose=args.verbose) as progress,
+    ):
+        outcomes = [build_one(each, settings, progress) for each in wanted]
+    print_result(outcomes, output, args.json)
     return 0
 
 
-def build_one(wanted, names, output, label, progress):
-    """Build, test and add one variant, unless it is there already; (Record, whether it was built)."""
+def _planned(wanted: Variant, names: list[str], output: Path) -> Planned:
+    there = (output / wanted.platform / wanted.filename).exists()
+    return Planned(str(wanted), wanted.filename, names, there)
+
+
+def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
+    """Build, test and add one package, unless it is there already. Raises FeedstockError."""
     progress.subject = str(wanted)
+    names = settings.names
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, progress.step))]
     channels = [channel.url(name) for name in names]
     inputs = inputs_digest(
         wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH")
     )
-
-    finished = output / wanted.platform / wanted.filename
-    record = read_record(finished)
-    if record and record.inputs == inputs and record.passed and label in ("fast", record.label):
+    finished = settings.output / wanted.platform / wanted.filename
+    known = read_record(finished)
+    if known and is_up_to_date(known, inputs, settings.label):
         progress.step("nothing changed since it was built and tested: nothing to do")
-        return record, False
+        return Outcome(known, built=False)
 
-    archive = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step)
+    compiled = compile_one(wanted, channels, progress)
+    started = time.monotonic()
+    results = beside(paths.LOGS / wanted.filename, RESULTS)
+    tests = run_tests(compiled.path, channels, settings.label, results, progress)
+    red = [name for name, passed in tests.items() if not passed]
+    if red:
+        raise FeedstockError(
+            f"{wanted}: built, but failed its tests: {', '.join(red)}; "
+            f"not put into {settings.output}",
+            package=compiled.path,
+            logs=paths.LOGS,
+        )
+    record = Record(
+        filename=compiled.path.name,
+        sha256=files.sha256(compiled.path),
+        size=compiled.path.stat().st_size,
+        blas=wanted.blas,
+        glibc_floor=oldest_glibc(compiled.path),
+        channels=channels,
+        inputs=inputs,
+        label=settings.label,
+        tests=tests,
+        numpy_tests=junit.count(junit.outcomes(results)),
+        build_minutes=compiled.minutes,
+        test_minutes=_minutes_since(started),
+        cache_hits=compiled.cache_hits,
+        cache_misses=compiled.cache_misses,
+        commit=git.commit(),
+        installed=compiled.installed,
+    )
+    # the record first: a package that is there has been tested, and can prove it
+    record.write(finished)
+    shutil.copyfile(results, beside(finished, RESULTS))
+    channel_folder.add(compiled.path, settings.output, wanted.platform)
+    return Outcome(record, built=True)
+
+
+def is_up_to_date(record: Record, inputs: str, label: str) -> bool:
+    """Return whether a package is of these inputs, and passed the tests of this label."""
+    return record.inputs == inputs and record.passed and label in ("fast", record.label)
+
+
+def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Compiled:
+    """Build one package, without its tests. Raises FeedstockError."""
+    source = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step)
     started = time.monotonic()
     log = workspace.new_log(wanted.filename, "build")
     progress.step(f"building; log: {log}")
     with compiler_cache.serve(progress.step) as counts:
-        package, installed = child.run(
+        path, installed = child.run(
             builder.build_variant,
             wanted,
-            archive,
+            source,
             channels,
             paths.WORK,
             canonical.source_date(),
@@ -126,83 +215,71 @@ def build_one(wanted, names, output, label, progress):
             say=progress.working,
         )
         hits, misses = counts()
-    built = time.monotonic()
-
-    results = beside(paths.LOGS / wanted.filename, RESULTS)
-    tests = run_tests(package, channels, label, results, wanted, progress)
-    if red := [name for name, passed in tests.items() if not passed]:
-        raise FeedstockError(
-            f"{wanted}: built, but failed its tests: {', '.join(red)}; not put into {output}",
-            package=package,
-            logs=paths.LOGS,
-        )
-    record = Record(
-        filename=package.name,
-        sha256=files.sha256(package),
-        size=package.stat().st_size,
-        blas=wanted.blas,
-        glibc_floor=oldest_glibc(package),
-        channels=channels,
-        inputs=inputs,
-        label=label,
-        tests=tests,
-        numpy_tests=junit.count(junit.outcomes(results)),
-        build_minutes=round((built - started) / 60, 1),
-        test_minutes=round((time.monotonic() - built) / 60, 1),
-        cache_hits=hits,
-        cache_misses=misses,
-        commit=git.commit(),
-        installed=installed,
-    )
-    # the record first: a package that is there has been tested, and can prove it
-    record.write(finished)
-    shutil.copyfile(results, beside(finished, RESULTS))
-    channel_folder.add(package, output, wanted.platform)
-    return record, True
+    return Compiled(path, installed, _minutes_since(started), hits, misses)
 
 
-def run_tests(package, channels, label, results, wanted, progress):
-    """Every test of the package's test section, also after one that failed; {name: passed}.
+def _minutes_since(started: float) -> float:
+    return round((time.monotonic() - started) / 60, 1)
+
+
+def run_tests(
+    path: Path, channels: list[str], label: str, results: Path, progress: Progress
+) -> dict[str, bool]:
+    """Run every test of a package, also after one that failed. Returns {name: passed}.
 
     label : of numpy's own tests, "fast" or "full"
-    results : Path of the file that receives theirs, as JUnit XML
+    results : receives the results of numpy's own tests, as JUnit XML
     """
     results.unlink(missing_ok=True)
     os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
     passed = {}
-    for index, name in enumerate(package_tests.names(package)):
-        log = workspace.new_log(wanted.filename, f"test-{index}")
+    for number, name in enumerate(package_tests.names(path)):
+        log = workspace.new_log(path.name, f"test-{number}")
         progress.step(f"testing: {name}; log: {log}")
         passed[name], output = child.run(
-            builder.run_test, str(package), index, channels, log=log, say=progress.working
+            builder.run_test, str(path), number, channels, log=log, say=progress.working
         )
         if not passed[name]:
             progress.step(f"FAILED: {name}\n{output}")
     return passed
 
 
-def report(rows, output, as_json):
-    """The closing table, or JSON."""
+def print_plan(plan: list[Planned], as_json: bool) -> None:
+    """Print what would be built, as JSON or as a table."""
+    from tabulate import tabulate
+
+    rows = list(map(asdict, plan))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print(tabulate(rows, headers="keys"))
+
+
+def print_result(outcomes: list[Outcome], output: Path, as_json: bool) -> None:
+    """Print the closing table, or JSON."""
     from tabulate import tabulate
 
     if as_json:
-        print(json.dumps([{**vars(record), "built": built} for record, built in rows], indent=1))
+        rows = [{**asdict(each.record), "built": each.built} for each in outcomes]
+        print(json.dumps(rows, indent=1))
         return
-    table = [
-        {
-            "package": record.filename,
-            "MB": f"{record.size / 1e6:.1f}",
-            "blas": record.blas,
-            "glibc": f">={record.glibc_floor}",
-            "tests": f"{sum(record.tests.values())}/{len(record.tests)} {record.label}",
-            "build min": record.build_minutes,
-            "test min": record.test_minutes,
-            "cache hits": f"{record.cache_hits}/{record.cache_hits + record.cache_misses}",
-            "": "built" if built else "up to date",
-        }
-        for record, built in rows
-    ]
-    print(tabulate(table, headers="keys"))
+    print(tabulate(list(map(_table_row, outcomes)), headers="keys"))
     print(f"\nchannel: {output}")
-    for record, _ in rows:  # as `sha256sum --check` reads it
-        print(f"{record.sha256}  {record.filename}")
+    for each in outcomes:  # as `sha256sum --check` reads it
+        print(f"{each.record.sha256}  {each.record.filename}")
+
+
+def _table_row(outcome: Outcome) -> dict[str, str | float]:
+    record = outcome.record
+    state = "built" if outcome.built else "up to date"
+    return {
+        "package": record.filename,
+        "MB": f"{record.size / 1e6:.1f}",
+        "blas": record.blas,
+        "glibc": f">={record.glibc_floor}",
+        "tests": f"{sum(record.tests.values())}/{len(record.tests)} {record.label}",
+        "build min": record.build_minutes,
+        "test min": record.test_minutes,
+        "cache hits": f"{record.cache_hits}/{record.cache_hits + record.cache_misses}",
+        "": state,
+    }

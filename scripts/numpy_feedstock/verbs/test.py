@@ -1,5 +1,6 @@
-"""test: the project's own tests, on packages that `build` made or makes first."""
+"""test: run the project's own tests, and first build the packages that they need."""
 
+import argparse
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ examples:
 """
 
 
-def configure_parser(parser):
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pytest_args", nargs="*", metavar="ARG", help="arguments of pytest, after --"
     )
@@ -25,9 +26,12 @@ def configure_parser(parser):
     options.add_verbose(parser)
 
 
-def execute(args):
-    """pytest's exit code, 1 for any but 0."""
-    command = [sys.executable, "-m", "pytest", *(["-v"] if args.verbose else []), *args.pytest_args]
+def execute(args: argparse.Namespace) -> int:
+    """Run pytest. Returns 0, or 1 when pytest ended with anything else."""
+    command = [sys.executable, "-m", "pytest", *args.pytest_args]
+    if args.verbose:
+        command.append("-v")
     if args.quick:
         command.append("tests/unit")
-    return 1 if subprocess.run(command, cwd=paths.ROOT).returncode else 0
+    done = subprocess.run(command, cwd=paths.ROOT)
+    return int(done.returncode != 0)

@@ -1,9 +1,12 @@
-"""variants: the packages that conda_build_config.yaml asks for, as rendered from the recipe."""
+"""variants: list the packages that conda_build_config.yaml asks for."""
 
+import argparse
 import json
+from dataclasses import asdict, dataclass
 
 from .. import channel, options, variant
 from ..errors import UsageError
+from ..variant import Variant
 
 EPILOG = """\
 examples:
@@ -15,7 +18,18 @@ examples:
 """
 
 
-def configure_parser(parser):
+@dataclass(frozen=True)
+class Row:
+    """What is printed about one package. CI takes its jobs from it."""
+
+    platform: str
+    numpy: str
+    python: str
+    blas: str
+    package: str  # file name
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform",
         action="append",
@@ -30,42 +44,47 @@ def configure_parser(parser):
     form.add_argument(
         "--build-config",
         action="store_true",
-        help="a build config that conda-build takes besides, which leaves only these",
+        help="a build config for conda-build that leaves only these packages",
     )
 
 
-def execute(args):
+def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises UsageError."""
-    from tabulate import tabulate
-
     platforms = args.platform or [channel.this_platform()]
     if args.build_config and len(platforms) > 1:
         raise UsageError("a build config is for one platform", found=", ".join(platforms))
-    found = [
-        v
-        for platform in platforms
-        for v in variant.select(args.numpy, args.python, args.blas, platform)
-    ]
+    found: list[Variant] = []
+    for platform in platforms:
+        found += variant.select(args.numpy, args.python, args.blas, platform)
     if args.build_config:
-        print(json.dumps(build_config(found), indent=1))  # which YAML is a superset of
-        return 0
-    rows = [
-        {
-            "platform": v.platform,
-            "numpy": v.version,
-            "python": v.python,
-            "blas": v.flavour,
-            "package": v.filename,
-        }
-        for v in found
-    ]
-    print(json.dumps(rows) if args.json else tabulate(rows, headers="keys", disable_numparse=True))
+        # JSON is YAML, too
+        print(json.dumps(build_config(found), indent=1))
+    else:
+        print_result(list(map(_row, found)), args.json)
     return 0
 
 
-def build_config(variants):
-    """The lists of the build config without what these variants do not use: {key: values}."""
-    keys = {}
-    for key, value in [item for v in variants for item in v.keys]:
-        keys.setdefault(key, {})[value] = None
-    return {key: list(values) for key, values in keys.items()}
+def _row(wanted: Variant) -> Row:
+    return Row(wanted.platform, wanted.version, wanted.python, wanted.flavour, wanted.filename)
+
+
+def print_result(rows: list[Row], as_json: bool) -> None:
+    """Print JSON in one line, or a table."""
+    from tabulate import tabulate
+
+    content = list(map(asdict, rows))
+    if as_json:
+        print(json.dumps(content))
+    else:
+        print(tabulate(content, headers="keys", disable_numparse=True))
+
+
+def build_config(variants: list[Variant]) -> dict[str, list[str]]:
+    """Return the lists of the build config without what these variants do not use."""
+    values: dict[str, list[str]] = {}
+    for wanted in variants:
+        for key, value in wanted.keys:
+            known = values.setdefault(key, [])
+            if value not in known:
+                known.append(value)
+    return values

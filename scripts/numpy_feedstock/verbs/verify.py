@@ -78,8 +78,8 @@ def execute(args: argparse.Namespace) -> int:
                 f"{option} is about --rebuild", remedy="add --rebuild, or leave it out"
             )
     packages = args.packages or all_packages()
-    alone = workspace.alone() if args.rebuild else contextlib.nullcontext()
-    with alone, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
+    lock = workspace.build_lock() if args.rebuild else contextlib.nullcontext()
+    with lock, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         results = [verify(path, args, progress) for path in packages]
     unreadable = [result.unreadable for result in results if result.unreadable]
     if len(unreadable) == len(results):
