@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-import zstandard
-
 from .errors import FeedstockError, shown
 from .policy import limits, time_limit
 
@@ -85,6 +83,8 @@ def read(path: Path, info_only: bool = False) -> dict[str, Member]:
 
 def _tar_streams(stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
     """The uncompressed tar archives in a package file, each to be read once."""
+    import zstandard
+
     if path.name.endswith(".tar.bz2"):
         yield bz2.open(stream)
         return
@@ -209,6 +209,8 @@ def write(path: Path, members: dict[str, Member], level: int = 10) -> None:
 
     level : of zstd; 15 takes nine times as long for one percent
     """
+    import zstandard
+
     with zipfile.ZipFile(path, "w") as archive:
         _put(archive, "metadata.json", json.dumps({"conda_pkg_format_version": 2}).encode())
         for part in ("pkg", "info"):

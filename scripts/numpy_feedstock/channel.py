@@ -1,8 +1,6 @@
 """Channels that packages are taken from: their names, their URLs, and whether they answer."""
 
 import os
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +45,8 @@ def url(name: str | Path) -> str:
 
 def reachable(name: str | Path) -> bool:
     """Return whether the index of a channel answers within 5 seconds."""
+    import urllib.request
+
     from . import http_client
 
     index = url(name).rstrip("/") + "/noarch/repodata.json"

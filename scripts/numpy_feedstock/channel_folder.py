@@ -1,6 +1,5 @@
 """A channel in a folder: one writer at a time, files that appear whole, and the index."""
 
-import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -15,9 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
-
-from rattler.index import index_fs
-from rattler.package import IndexJson
 
 from . import child, paths, repodata
 from .errors import FeedstockError, UsageError
@@ -342,6 +338,10 @@ def _index(folder: str, force: bool, say: Say) -> list[str]:
 
 
 def _run_indexer(folder: Path, force: bool) -> None:
+    import asyncio
+
+    from rattler.index import index_fs
+
     patch = PATCH_PACKAGE if (folder / "noarch" / PATCH_PACKAGE).exists() else None
     asyncio.run(index_fs(folder, force=force, repodata_patch=patch))
 
@@ -354,6 +354,8 @@ def packages_in(folder: Path) -> list[Path]:
 
 def _unreadable(folder: Path, force: bool) -> set[Path]:
     """Return the packages that the indexer would read and stop at."""
+    from rattler.package import IndexJson
+
     known = set() if force else _indexed(folder)
     unreadable = set()
     for path in packages_in(folder):

@@ -5,20 +5,21 @@ compilers. A group is ended as a whole, whatever it is doing.
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .errors import FeedstockError
 from .progress import Say
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 
 def _ignore(line: str) -> None:
@@ -34,6 +35,8 @@ def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore)
 
     Raises FeedstockError as the function did, or when the child died.
     """
+    import multiprocessing
+
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_main, args=(function, args, log, sender))
@@ -59,7 +62,7 @@ def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore)
 
 
 def _main(
-    function: Callable[..., Any], args: tuple[Any, ...], log: Path, sender: Connection
+    function: Callable[..., Any], args: tuple[Any, ...], log: Path, sender: "Connection"
 ) -> NoReturn:
     os.setsid()
     # the parent gets Ctrl-C and ends this group; only then is it tidied up
@@ -92,7 +95,7 @@ def _outcome(
         return "error", f"{last_line}\n  output: {log}"
 
 
-def _end(process: SpawnProcess) -> None:
+def _end(process: "SpawnProcess") -> None:
     process.join(timeout=2)
     # also when it has ended: what it started may outlive it
     assert process.pid is not None

@@ -1,6 +1,5 @@
 """Originals: the unpatched packages in files, folders and channels that can be healed."""
 
-import asyncio
 import hashlib
 import json
 import re
@@ -121,6 +120,8 @@ def _index_hashes(index: Path) -> dict[str, str]:
 
 
 def _find_behind_url(url: str) -> Iterator[Source]:
+    import asyncio
+
     import rattler
 
     gateway = rattler.Gateway(client=_client(), cache_dir=DOWNLOADS / "repodata")
@@ -178,6 +179,8 @@ def fetch(source: Source, say: Callable[[str], None]) -> Path:
 
 
 def _download(source: Source, path: Path) -> None:
+    import asyncio
+
     from rattler.package_streaming import download_to_path
 
     path.parent.mkdir(parents=True, exist_ok=True)
