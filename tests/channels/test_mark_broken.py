@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import http.server
+import io
 import json
 import shutil
+import tarfile
 import threading
 
 import pytest
@@ -424,3 +426,100 @@ def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
     (tmp_path / "list.yaml").write_text("[]\n")
     assert cli.main(["mark-broken", str(folder), "--list", str(tmp_path / "list.yaml")]) == 0
     assert solve(sources, [exact])["numpy"] == build
+
+
+# --- packages of the older form, other lists, and what other tools did
+
+
+def make_tar_bz2(folder, build, *depends, init=None):
+    """A numpy in linux-64 as a .tar.bz2; its path."""
+    index = {"name": "numpy", "version": "2.3.5", "build": build, "build_number": 0}
+    members = {
+        "info/index.json": json.dumps({**index, "subdir": "linux-64", "depends": depends}),
+        "info/paths.json": json.dumps({"paths": [], "paths_version": 1}),
+        "info/files": "",
+        "lib/python3.11/site-packages/numpy/__init__.py": init or "",
+    }
+    path = folder / "linux-64" / f"numpy-2.3.5-{build}.tar.bz2"
+    with tarfile.open(path, "w:bz2") as tar:
+        for name, text in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_a_tar_bz2_is_listed_and_marked_like_a_conda_file(folder, mark):
+    path = make_tar_bz2(folder, "old_0", "libblas * *mkl", init=UNGATED)
+    channel_folder.index(folder)
+    listed = mark([], "--list-unmarked")[1]
+    packages = [each["package"] for each in yaml.safe_load(listed)]
+    assert packages == [BOTH[0]["package"], f"linux-64/{path.name}", BOTH[1]["package"]]
+    assert picked(folder, exactly("old_0")) == "old_0"
+    assert mark(listed)[0] == 0
+    with pytest.raises(SolverError, match="package_has_been_revoked"):
+        picked(folder, exactly("old_0"))
+    mark([])
+    assert picked(folder, exactly("old_0")) == "old_0"
+
+
+def test_what_another_list_unmarks_is_named_before_it_changes(folder, mark, monkeypatch):
+    mark(BOTH)
+    code, out, error = mark(BOTH[1:], "--dry-run", name="other.yaml")
+    named = f"not in the list, so no longer marked: {BOTH[0]['package']}\n"
+    assert code == 0 and named in error
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(channel_patch, "add", stop)
+    before = state(folder)
+    code, out, error = mark(BOTH[1:], name="other.yaml")
+    assert code == 1 and named in error
+    after = state(folder)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def spoil(folder, change):
+    """Change the index of linux-64 as another tool does."""
+    path = folder / "linux-64" / "repodata.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+NUMPY = f"numpy-2.3.5-{NEUTRAL}.conda"
+OTHER = "numpy-2.3.4-py311hneutral_0.conda"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["packages.conda"][NUMPY].update(depends=["python >=3.11"]),
+        lambda content: content["packages.conda"][OTHER].update(constrains=["scipy <1"]),
+        lambda content: content["packages.conda"][OTHER].update(track_features="blas"),
+        lambda content: content["packages.conda"][OTHER]["depends"].append("patched"),
+        lambda content: content.update(removed=[OTHER]),
+    ],
+)
+def test_an_index_that_another_tool_patched_is_left_as_it_is(change, folder, mark):
+    spoil(folder, change)
+    before = state(folder)
+    for options in ((), ("--dry-run",)):
+        code, out, error = mark(BOTH, *options)
+        assert (code, out) == (2, "")
+        assert "another tool has patched the index" in error and "which would be lost" in error
+    after = state(folder)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+@pytest.mark.parametrize("content", ["", " ", "null", "[]", "{", '"text"', '{"packages": null}'])
+def test_an_index_that_is_not_whole_is_a_clear_error(content, folder, mark):
+    (folder / "linux-64" / "repodata.json").write_text(content)
+    before = state(folder)
+    for options in ((), ("--dry-run",)):
+        code, out, error = mark(BOTH, *options)
+        assert (code, out) == (1, "")
+        assert f"the index is not right: {folder}/linux-64/repodata.json\n  expected: " in error
+    after = state(folder)
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
