@@ -347,6 +347,7 @@ def test_an_unchanged_file_is_read_once_and_a_changed_one_again(folder):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    age(folder)
     found, reused = rows(folder, use_known=True)
     assert reused == 1
     assert [row.package for row in found if row.fault] == [path.name]

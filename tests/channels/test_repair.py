@@ -175,9 +175,9 @@ def test_the_statement_is_made_before_anything_is_put(package, target, publish, 
 
 def test_a_package_is_unpacked_once_and_a_published_one_not_at_all(package, publish, monkeypatch):
     unpacked = []
-    real = candidate.Unpacked
+    real = candidate.unpack
     monkeypatch.setattr(
-        candidate, "Unpacked", lambda path, folder: unpacked.append(path) or real(path, folder)
+        candidate, "unpack", lambda path, folder: unpacked.append(path) or real(path, folder)
     )
     assert publish(package)[0] == 0
     assert unpacked == [package]

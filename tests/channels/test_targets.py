@@ -430,6 +430,20 @@ def test_the_log_of_the_indexer_has_no_credentials(bucket, package):
     assert not [secret for secret in secrets(bucket.publisher) if secret in said]
 
 
+def test_one_variable_names_the_certificates_of_a_private_authority(bucket, s3, package, tmp_path):
+    """For boto3, which puts, and for the indexer, which is another program's code."""
+    with servers.tls(int(s3.endpoint.rsplit(":", 1)[1]), tmp_path) as server:
+        by_tls = {**bucket.publisher, "AWS_ENDPOINT_URL": f"https://127.0.0.1:{server.port}"}
+        refused = publish(bucket.url, by_tls, UNTESTED, package)
+        assert refused.returncode == 1
+        assert "SSL_CERT_FILE" in refused.stderr and "certificate" in refused.stderr
+        second = small.make(tmp_path / "small", 2)
+        for variable, each in (("SSL_CERT_FILE", package), ("AWS_CA_BUNDLE", second)):
+            done = publish(bucket.url, {**by_tls, variable: server.authority}, UNTESTED, each)
+            assert done.returncode == 0, done.stderr
+    assert index_of(bucket) == {path.name: files.sha256(path) for path in (package, second)}
+
+
 # --- a folder behind a web server
 
 

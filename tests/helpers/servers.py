@@ -7,6 +7,8 @@ not start is an error with the end of its log, and so a failed test, not a skipp
 import base64
 import contextlib
 import dataclasses
+import datetime
+import ipaddress
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import secrets
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 import time
@@ -25,6 +28,9 @@ from pathlib import Path
 import boto3
 import botocore.exceptions
 import httpx2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from helpers.loopback import free_ports
 from numpy_feedstock import environments, paths
@@ -145,6 +151,87 @@ def _pass_on(source, sink, hold, found):
         # both ways have ended
         source.close()
         sink.close()
+
+
+# ---- TLS with certificates of a private authority
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """A port that leads to another one by TLS."""
+
+    port: int
+    authority: Path  # its certificate, PEM
+
+
+@contextlib.contextmanager
+def tls(to, work):
+    """A running Tls to a port; its files are in ``work``."""
+    authority, server = work / "authority.pem", work / "server.pem"
+    _make_certificates(authority, server)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server)
+    found = Relay(0, threading.Event(), threading.Event())
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    plain = listener.accept()[0]
+                    threading.Thread(target=serve, args=(plain,), daemon=True).start()
+
+        def serve(plain):
+            # who does not trust the authority ends the connection
+            with contextlib.suppress(OSError):
+                client = context.wrap_socket(plain, server_side=True)
+                onward = socket.create_connection((LOOPBACK, to))
+                back = threading.Thread(
+                    target=_pass_on, args=(onward, client, None, found), daemon=True
+                )
+                back.start()
+                _pass_on(client, onward, re.compile(rb"(?!)"), found)
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield Tls(port, authority)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+def _make_certificates(authority, server):
+    """Write an authority's certificate, and a key with the certificate that it gave a server."""
+    key, certificate = _certificate("private authority")
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    own_key, own = _certificate("server", certificate.subject, key)
+    private = own_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    server.write_bytes(private + own.public_bytes(serialization.Encoding.PEM))
+
+
+def _certificate(name, issuer=None, issuer_key=None):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
+    )
+    if issuer:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))])
+        builder = builder.add_extension(names, critical=False)
+    return key, builder.sign(issuer_key or key, hashes.SHA256())
 
 
 # ---- nginx: static channels, and a place to PUT to

@@ -7,6 +7,7 @@ import re
 import types
 
 import pytest
+import yaml
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
@@ -44,7 +45,7 @@ def unpacked(tmp_path):
     return types.SimpleNamespace(
         index=json.loads(texts["info/index.json"]),
         files={name: tmp_path / name for name in texts},
-        text=lambda name: texts.get(name, ""),
+        yaml=lambda name: yaml.safe_load(texts[name]),
     )
 
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from helpers import small
 from helpers.command import feedstock
 from numpy_feedstock import cli, signing
 
@@ -117,9 +118,15 @@ BAD_CALLS = [
 ]
 CALLS = [
     *BAD_CALLS,
-    *(["publish", "--to", target] for target in BAD_TARGETS),
+    *(["publish", "--allow-untested", "PACKAGE", "--to", target] for target in BAD_TARGETS),
     *(["check-channel", target] for target in BAD_TARGETS),
 ]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A package that a right call would publish."""
+    return small.make(tmp_path_factory.mktemp("made") / "linux-64", 1)
 
 
 @pytest.fixture
@@ -140,9 +147,9 @@ def test_all_verbs_are_called():
 
 @pytest.mark.filterwarnings("default")  # as outside of the tests
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: ascii(" ".join(call)))
-def test_a_bad_call_is_an_error_in_words_and_leaves_nothing(call, workplace, capfd):
+def test_a_bad_call_is_an_error_in_words_and_leaves_nothing(call, package, workplace, capfd):
     try:
-        code = cli.main(call)
+        code = cli.main([str(package) if each == "PACKAGE" else each for each in call])
     except SystemExit as left:
         code = left.code
     out, err = capfd.readouterr()
@@ -173,14 +180,16 @@ def close(what):
 
 def test_an_output_that_is_full_is_an_error(workplace):
     with open("/dev/full", "w") as full:
-        done = feedstock("variants", "--json", stdout=full, stderr=-1, capture_output=False)
-    assert done.returncode == 1
-    assert done.stderr == "feedstock: the system refused: No space left on device\n"
+        for call in (["variants", "--json"], ["make-key", "new.pem", "--dry-run", "--json"]):
+            done = feedstock(*call, stdout=full, stderr=-1, capture_output=False)
+            assert done.returncode == 1
+            assert done.stderr == "feedstock: the system refused: No space left on device\n"
 
 
 def test_a_reader_that_goes_away_is_no_traceback(workplace):
     read, write = os.pipe()
     os.close(read)
-    done = feedstock("variants", "--json", stdout=write, stderr=-1, capture_output=False)
+    for call in (["variants", "--json"], ["make-key", "new.pem", "--dry-run", "--json"]):
+        done = feedstock(*call, stdout=write, stderr=-1, capture_output=False)
+        assert (done.returncode, done.stderr) == (1, "")
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
