@@ -1408,17 +1408,11 @@ def version_of(numpy: Numpy) -> str:
 # --- all of them
 
 
-def find_numpys(patterns: List[str], survey: Any) -> Iterator[Numpy]:
+def find_numpys(roots: List[str], survey: Any) -> Iterator[Numpy]:
     """The numpys below some folders, each once, as the audit finds them.
 
     survey : audit_numpy.Survey, which is told what could not be looked at
     """
-    roots = []
-    for pattern in patterns:
-        folders = audit_numpy.expand(pattern, survey)
-        if not folders:
-            survey.broken(pattern, "no such folder")
-        roots += folders
     found = set()
     for place in audit_numpy.find_places(roots, survey):
         prefix, sites = audit_numpy.find_sites(place, survey)
@@ -1643,10 +1637,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parse(argv)
     printer = Printer(args.json, args.verbose)
     survey = audit_numpy.Survey(printer.say)
-    if not any(audit_numpy.expand(pattern, survey) for pattern in args.roots):
+    roots = []
+    for pattern in args.roots:
+        folders = audit_numpy.expand(pattern, survey)
+        if not folders:
+            survey.broken(pattern, "no such folder")
+        roots += folders
+    if not roots:
         sys.stderr.write("heal_numpy: none of the folders is there\n")
         return 2
-    numpys = list(find_numpys(args.roots, survey))
+    numpys = list(find_numpys(roots, survey))
     write_it = (args.apply or args.undo) and not args.dry_run
     pythons = [os.path.abspath(python) for python in args.python]
     options = Options(args.undo, write_it, args.startup_file, pythons)
