@@ -204,7 +204,9 @@ def decide_gate(source) -> Gate:
         return Gate("undecided", linux.doubt, defines_check)
     darwin = _Import(tree, "darwin", "Darwin", "macosx-14.0-arm64", "14.0")
     line = darwin.product or darwin.doubt
-    return Gate("gated" if line else "absent", line, defines_check)
+    if line:
+        return Gate("gated", line, defines_check)
+    return Gate("absent", 0, defines_check)
 
 
 class _Dotted(str):
@@ -579,7 +581,9 @@ class _Import(ast.NodeVisitor):
 
     def forget(self, node) -> None:
         """The names that a node binds are not known any more."""
-        for inner in ast.walk(node) if node is not None else ():
+        if node is None:
+            return
+        for inner in ast.walk(node):
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                 if inner.id not in _KNOWN_VALUES:
                     self.values[inner.id] = _UNDECIDED
@@ -688,7 +692,9 @@ class _Import(ast.NodeVisitor):
             return _UNDECIDED
         if isinstance(function, ast.Name) and function.id in self.functions:
             ((body, parameters),) = self.functions[function.id]
-            return _UNDECIDED if parameters else self.result_of(body)
+            if parameters:
+                return _UNDECIDED
+            return self.result_of(body)
         if isinstance(function, ast.Name) and function.id == "getattr":
             return self.look_up("%s.%s" % (self.evaluate(node.args[0]), self.known(node.args[1])))
         if isinstance(function, ast.Name) and function.id == "bool":
@@ -696,8 +702,10 @@ class _Import(ast.NodeVisitor):
         if isinstance(function, ast.Name) and not node.args:
             return self.look_up(self.values[function.id] + "()")
         base = self.evaluate(function.value)
+        if isinstance(base, _Dotted) and node.args:
+            return _UNDECIDED
         if isinstance(base, _Dotted):
-            return self.look_up("%s.%s()" % (base, function.attr)) if not node.args else _UNDECIDED
+            return self.look_up("%s.%s()" % (base, function.attr))
         if function.attr in _TEXT_METHODS:
             return getattr(self.known(function.value), function.attr)(*map(self.known, node.args))
         return _UNDECIDED
@@ -730,7 +738,9 @@ def _common(values):
     for name in set().union(*values):
         same = all(name in each and each[name] is first.get(name) for each in values)
         equal = same or all(name in each and each[name] == first.get(name) for each in values)
-        result[name] = first[name] if equal else _UNDECIDED
+        result[name] = _UNDECIDED
+        if equal:
+            result[name] = first[name]
     return result
 
 
@@ -858,7 +868,9 @@ def _needed_names(file: int):
     header = os.pread(file, 4096, 0)
     if header[:5] != b"\x7fELF\x02":
         raise ValueError("not a 64-bit ELF file")
-    order = "<" if header[5] == 1 else ">"
+    order = "<"
+    if header[5] == 2:
+        order = ">"
     (table,) = struct.unpack_from(order + "Q", header, 32)
     size, count = struct.unpack_from(order + "HH", header, 54)
     if size != 56 or count > MAX_SEGMENTS:
@@ -1444,7 +1456,10 @@ def _audit_quickly(place: Place, survey: Survey, seen):
     """Yield the rows of a prefix of conda whose numpy is where conda puts it; else all its rows."""
     records, found = conda_records(place.path, survey), False
     library = os.path.join(place.path, "lib")
-    for python in list_names(library, survey) if "numpy" in records else ():
+    pythons = []
+    if "numpy" in records:
+        pythons = list_names(library, survey)
+    for python in pythons:
         folder = os.path.join(library, python, "site-packages")
         numpy = os.path.join(folder, "numpy")
         if not python.startswith("python3.") or python == "python3.1" or not os.path.isdir(numpy):
@@ -1478,9 +1493,15 @@ def find_sites(place: Place, survey: Survey):
 
 
 def _site(prefix: str, folder: str, survey: Survey) -> Site:
+    return Site(prefix, folder, list_names(folder, survey), _python_folder(folder))
+
+
+def _python_folder(folder: str) -> str:
+    """The name of the folder of Python's library that holds a folder of packages; or empty."""
     match = SITE_PATH.match(folder)
-    python = match.group("python") or "" if match else ""
-    return Site(prefix, folder, list_names(folder, survey), python)
+    if match and match.group("python"):
+        return match.group("python")
+    return ""
 
 
 def conda_records(prefix: str, survey: Survey):
@@ -2025,7 +2046,7 @@ def quote(text: str) -> str:
         return shlex.quote(text)
     special = {ord("'"): "\\'", ord("\\"): "\\\\"}
     return "$'%s'" % "".join(
-        special.get(byte) or (chr(byte) if 32 <= byte < 127 else "\\%03o" % byte)
+        special.get(byte, chr(byte)) if 32 <= byte < 127 else "\\%03o" % byte
         for byte in os.fsencode(text)
     )
 
@@ -2170,9 +2191,8 @@ def remedies(row, channel: str):
 
     channel : the one with the patched builds
     """
-    match = SITE_PATH.match(os.path.dirname(row["numpy"]))
-    python = (match.group("python") or "") if match else ""
     folder = os.path.dirname(row["numpy"])
+    python = _python_folder(folder)
     site = Site(row["prefix"], folder, (), python)
     theirs = row["channel"] or "conda-forge"
     channels = "-c %s" % quote(theirs)

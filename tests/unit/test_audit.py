@@ -277,10 +277,13 @@ def test_the_table_says_what_is_wrong_what_to_do_and_at_what_cost(audit, conda, 
     assert [line.split()[0] for line in lines[:4]] == ["AFFECTED"] * 3 + ["FIXED"]
     for text in (
         "3 AFFECTED, 0 LATENT, 1 FIXED, 0 UNKNOWN",
-        f"conda install -p '{tmp_path}/a b' -c https://conda.example.com/fixed -c https://conda.example.com/forge 'numpy=2.3.5=mkl*_1*'",
-        f"cd {tmp_path}/work && pixi workspace channel add --prepend https://conda.example.com/fixed && pixi add 'numpy=2.4.4=mkl*_1*'",
+        f"conda install -p '{tmp_path}/a b' -c https://conda.example.com/fixed "
+        "-c https://conda.example.com/forge 'numpy=2.3.5=mkl*_1*'",
+        f"cd {tmp_path}/work && pixi workspace channel add --prepend "
+        "https://conda.example.com/fixed && pixi add 'numpy=2.4.4=mkl*_1*'",
         f"{venv}/bin/python3 -m pip install 'numpy>=2.4.5'",
         "import numpy before",
+        "MKL_THREADING_LAYER=TBB",
         "MKL_THREADING_LAYER=SEQUENTIAL",
         "MKL_NUM_THREADS=1",
         "costs all of MKL's threads",
