@@ -1381,7 +1381,7 @@ def _paths_in_pth(path: str, survey: Survey):
     folders = [
         os.path.join(os.path.dirname(path), line.strip())
         for line in text.splitlines()
-        if line.strip() and not line.startswith(("#", "import ", "import\t"))
+        if line.strip() and "\0" not in line and not line.startswith(("#", "import ", "import\t"))
     ]
     return [each for each in folders if os.path.isdir(os.path.join(each, "numpy"))]
 
@@ -1420,7 +1420,7 @@ def audit(places, survey: Survey, full: bool = True):
                 yield from audit_place(place, survey, seen)
             else:
                 yield from _audit_quickly(place, survey, seen)
-        except (OSError,) + BROKEN as error:
+        except Exception as error:
             # one bad prefix never costs another its row
             reason = "the audit failed here: %s: %s" % (type(error).__name__, error)
             yield unknown_row(place.path, place.path, reason)

@@ -293,6 +293,47 @@ def test_nothing_but_a_regular_file_is_opened(rows, conda, tmp_path, file, kind)
     assert [row["verdict"] for row in numpys if row["prefix"].endswith("/a")] != ["FIXED"]
 
 
+def test_one_numpy_that_the_audit_fails_at_costs_no_other_its_row(conda, tmp_path, monkeypatch):
+    for name in "abc":
+        conda(tmp_path / name)
+    numpy_row = audit_numpy.numpy_row
+
+    def fail_at_b(site, *rest):
+        if site.prefix.endswith("/b"):
+            raise ZeroDivisionError("unforeseen")
+        return numpy_row(site, *rest)
+
+    monkeypatch.setattr(audit_numpy, "numpy_row", fail_at_b)
+    survey = audit_numpy.Survey()
+    rows = list(audit_numpy.audit(audit_numpy.find_places([str(tmp_path)], survey), survey))
+    assert [row["verdict"] for row in rows] == ["AFFECTED", "UNKNOWN", "AFFECTED"]
+    assert "unforeseen" in rows[1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (SITE_PACKAGES + "/a.pth", "/a\0b\n/\udcff\n"),
+        ("pyvenv.cfg", "home = /a\0b/bin\ninclude-system-site-packages = true\n"),
+        ("conda-meta/pixi", '{"manifest_path": "/a\0b"}'),
+        ("conda-meta/pixi", '{"manifest_path": 1}'),
+        ("conda-meta/numpy-2.3.5-py311h1234567_0.json", '{"channel": "\0\udcff"}'),
+        ("conda-meta/numpy-.json", "{}"),
+        ("conda-meta/libblas--.json", "{}"),
+        ("etc/conda/activate.d/a.sh", "export MKL_NUM_THREADS=\0\n" * 99),
+        (SITE_PACKAGES + "/numpy/version.py", 'version = "\0\udcff"\n'),
+        (SITE_PACKAGES + "/numpy-2.3.5.dist-info/INSTALLER", "\0"),
+    ],
+)
+def test_no_crafted_file_beside_it_costs_a_numpy_its_row(rows, conda, tmp_path, file, text):
+    path = conda(tmp_path / "a") / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    conda(tmp_path / "b")
+    first, second = sorted(rows(tmp_path)[0], key=lambda row: row["prefix"])
+    assert (first["verdict"], second["verdict"]) == ("AFFECTED", "AFFECTED")
+
+
 def test_this_pythons_bytecode_is_read_as_python_reads_it():
     source = PATCHED + "\nx = (1.5, 2j, 10**30, b'x', 'é', {1, 2}, ..., None, -1)\n"
     code = compile(source, "x", "exec")
