@@ -413,3 +413,14 @@ def test_bytecode_is_compared_by_what_it_does(one, other, same):
 def test_bytes_that_are_no_bytecode(data):
     with pytest.raises(marshalled.BadMarshal):
         marshalled.parse(data)
+
+
+def test_the_order_of_a_set_does_not_tell_two_bytecodes_apart():
+    """Each process has another one."""
+    one, two = b"i\1\0\0\0", b"i\2\0\0\0"
+    first = marshalled.parse(b"\xbe\2\0\0\0" + one + two)
+    second = marshalled.parse(b"\x3e\2\0\0\0" + two + one)
+    assert first == second
+    assert first != marshalled.parse(b"\x3e\2\0\0\0" + one + one)
+    in_order = (b")\2" + one + two, b")\2" + two + one)
+    assert marshalled.parse(in_order[0]) != marshalled.parse(in_order[1])
