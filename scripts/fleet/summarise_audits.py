@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Sum up the audits of a fleet, of which a folder has one file for each host.
+"""Sum up the audits of a fleet, and say whether the rollout is done.
 
-HOST.jsonl has the lines that `audit_numpy.py --json` printed on the host, none where it
-found no numpy; or {"failed": WHY} where there was no answer. One file and the standard
-library of Python 3.6, as the audit.
+FOLDER has a file HOST.jsonl for each host. The ssh script and the playbook beside this file
+write them. Each file has the lines that `audit_numpy.py --json` printed on the host. Where the
+host was healed, the lines of `heal_numpy.py --json` stand before them. {"failed": WHY} says that
+the host did not answer.
+
+This is one file, and it needs only the standard library of Python 3.6.
 """
 
 import argparse
+import calendar
 import collections
 import html
 import json
@@ -14,209 +18,560 @@ import os
 import re
 import signal
 import sys
+import time
 
 EPILOG = """\
-exit code: 0 all hosts answered and nothing is AFFECTED, 1 otherwise, 2 wrong use
+a host is done if
+  its file ends with the audit's `end`, and no line was lost,
+  nothing on it is AFFECTED or UNKNOWN,
+  nothing that may hold an environment was left out or unreadable,
+  at least one of the folders is there,
+  and its audit is not much older than the newest one (--max-age).
+
+Without --hosts, the hosts of the last run count: the ssh script and the playbook keep their
+names in FOLDER/hosts.txt. A file of another host is named and makes the fleet not done.
+
+exit code:
+  0  each host answered and is done
+  1  some host is not done, did not answer, or is missing
+  2  wrong use
 
 examples:
-  summarise_audits.py audits
-  summarise_audits.py --html audits > audits.html   a page with pictures, which needs no network
-  summarise_audits.py --json audits | python3 -m json.tool
+  summarise_audits.py --hosts hosts.txt audits
+  summarise_audits.py --hosts hosts.txt --html audits > audits.html   a page, which needs no network
+  summarise_audits.py --hosts hosts.txt --json audits | python3 -m json.tool
+  summarise_audits.py --max-age 200 audits     the hosts were asked over a week
 """
+SCHEMA = 1  # of audit_numpy.py's lines
 SUFFIX = ".jsonl"
+LAST_RUN = "hosts.txt"
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 VERDICTS = ("AFFECTED", "LATENT", "FIXED", "UNKNOWN")
-# of a host: its worst numpy's verdict, where it has one; what is not known may be affected
-WORST_FIRST = ("AFFECTED", "UNKNOWN", "LATENT", "FIXED")
-NO_NUMPY, NO_ANSWER = "no numpy", "no answer"
-HOST_STATES = VERDICTS + (NO_NUMPY, NO_ANSWER)
-# what is told of a numpy: one on a file server has the same on each host
-TOLD = ("prefix", "version", "build", "channel", "blas")
-# hosts that a cell names; --json has them all
-NAMED = 3
+NO_NUMPY, INCOMPLETE, NO_ANSWER, MISSING = "no numpy", "not complete", "no answer", "missing"
+HOST_STATES = VERDICTS + (INCOMPLETE, NO_NUMPY, NO_ANSWER, MISSING)
+DONE_STATES = ("LATENT", "FIXED", NO_NUMPY)
+# the same numpy on many hosts, as on a file server, has the same values of these
+NUMPY_FIELDS = ("prefix", "version", "build", "channel", "blas", "installer", "owner")
+# what numpys have in common that need the same work
+GROUP_FIELDS = ("version", "build", "channel", "blas", "importers", "activation", "remedies")
+HEAL_DONE = ("healed", "undone", "unchanged")
+NOT_OURS = "printed what is no line of the audit"
+NAMED = 3  # hosts that a cell of the terminal's tables names
+TEXT_ROWS = 20  # rows of a table on the terminal
 
 
-# --- what the hosts said
+# --- what one host said
 
 
-def read_host(path):
-    """What a host said: (rows, troubles, why it failed or None). Raises OSError.
+class Host:
+    """What one host said."""
 
-    A line that is none of the audit's, as a login script prints some, is a trouble, too.
-    """
-    rows, troubles, failed = [], [], None
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        for line in filter(str.strip, stream):
-            try:
-                entry = json.loads(line)
-                if "failed" in entry:
-                    failed = str(entry["failed"]).strip()
-                elif "exit" in entry:
-                    continue
-                elif "trouble" in entry:
-                    troubles.append((str(entry["trouble"]), str(entry["path"])))
-                else:
-                    rows.append(_row(entry))
-            except (ValueError, KeyError, TypeError, RecursionError):
-                troubles.append(("printed what is no line of the audit", line.strip()[:100]))
-    return rows, troubles, failed
+    def __init__(self, name: str):
+        self.name = name
+        self.failed = None
+        self.rows, self.troubles, self.healing = [], [], []
+        self.end, self.heal_end = None, None
+        self.problems = []
+        self.rows_after_end = False
+
+    def problem(self, text: str) -> None:
+        """Note once why this host is not done."""
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def state(self) -> str:
+        """One of HOST_STATES."""
+        if self.failed is not None:
+            return NO_ANSWER
+        verdicts = [row["verdict"] for row in self.rows]
+        for verdict in ("AFFECTED", "UNKNOWN"):
+            if verdict in verdicts:
+                return verdict
+        if self.problems:
+            return INCOMPLETE
+        for verdict in ("LATENT", "FIXED"):
+            if verdict in verdicts:
+                return verdict
+        return NO_NUMPY
 
 
-def _row(entry):
+def read_host(name: str, path: str) -> Host:
+    """What a host said. A file that cannot be read is a host without an answer."""
+    host = Host(name)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.strip():
+                    _read_line(host, line.strip())
+    except OSError as error:
+        host.failed = str(error)
+    _check_end(host)
+    return host
+
+
+def _read_line(host: Host, line: str) -> None:
+    try:
+        entry = json.loads(line)
+        if not isinstance(entry, dict):
+            raise TypeError(line)
+        _take(host, entry)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        host.troubles.append(("", NOT_OURS, line[:100]))
+        # a greeting of a login script is harmless; what looks like our line may be half of one
+        if "{" in line:
+            host.problem("a line of its file cannot be read")
+
+
+def _take(host: Host, entry) -> None:
+    """Take a line. Raises KeyError, TypeError or ValueError if it is none of ours."""
+    if "failed" in entry:
+        host.failed = str(entry["failed"]).strip() or "no reason given"
+    elif "result" in entry:
+        host.healing.append(_heal_row(entry))
+    elif "summary" in entry:
+        host.heal_end = dict(entry["summary"])
+    elif "type" not in entry and "trouble" in entry:
+        # of heal_numpy.py; the audit, which comes after it, says it as well
+        str(entry["path"])
+    elif entry.get("schema") != SCHEMA:
+        host.problem("its audit has another version: schema %s" % entry.get("schema"))
+        raise ValueError(entry)
+    elif entry["type"] == "numpy":
+        host.rows.append(_numpy_row(entry))
+        host.rows_after_end = host.end is not None
+    elif entry["type"] == "trouble":
+        kind = str(entry["kind"])
+        host.troubles.append((kind, str(entry["trouble"]), str(entry["path"])))
+    elif entry["type"] == "end":
+        host.end = _end(entry)
+        host.rows_after_end = False
+    else:
+        raise ValueError(entry["type"])
+
+
+def _numpy_row(entry):
     if entry["verdict"] not in VERDICTS:
         raise ValueError(entry["verdict"])
-    row = {name: str(entry[name] or "") for name in TOLD + ("verdict", "reason")}
-    return dict(row, importers=" ".join(map(str, entry["importers"])))
+    row = {name: str(entry[name] or "") for name in NUMPY_FIELDS + ("verdict", "reason")}
+    row["importers"] = " ".join(map(str, entry["importers"]))
+    pairs = sorted(dict(entry["activation"]).items())
+    row["activation"] = " ".join("%s=%s" % pair for pair in pairs)
+    row["remedies"] = tuple(map(str, entry["remedies"]))
+    row["remedy_note"] = str(entry["remedy_note"] or "")
+    row["healed"] = bool(entry["healed"])
+    return row
 
 
-def summarise(folder):
-    """The summary of a folder, as --json has it. Raises OSError."""
-    states = collections.Counter({state: 0 for state in HOST_STATES})
-    versions = collections.defaultdict(collections.Counter)
-    prefixes, no_answer = set(), []
-    affected, unknown, troubles = (collections.defaultdict(list) for _ in range(3))
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX)):
-        host = name[: -len(SUFFIX)]
-        rows, said, failed = read_host(os.path.join(folder, name))
-        verdicts = [row["verdict"] for row in rows]
-        states[
-            NO_ANSWER
-            if failed is not None
-            else min(verdicts, key=WORST_FIRST.index, default=NO_NUMPY)
-        ] += 1
-        if failed is not None:
-            no_answer.append({"host": host, "why": failed})
-        for row in rows:
-            prefixes.add((host, row["prefix"]))
-            versions[row["version"]][row["verdict"]] += 1
-            if row["verdict"] == "AFFECTED":
-                affected[tuple(row[name] for name in TOLD + ("importers",))].append(host)
-            if row["verdict"] == "UNKNOWN":
-                unknown[row["reason"]].append((host, row["prefix"]))
-        for what, where in said:
-            troubles[what].append((host, where))
+def _heal_row(entry):
+    return {name: str(entry[name] or "") for name in ("prefix", "result", "reason", "remedy")}
+
+
+def _end(entry):
+    end = {name: int(entry[name]) for name in ("exit", "numpys", "left_out", "unreadable")}
+    end["folders"] = int(entry["folders"])
+    end["roots"] = list(map(str, entry["roots"]))
+    end["date"] = str(entry["date"])
+    end["time"] = calendar.timegm(time.strptime(end["date"], DATE_FORMAT))
+    return end
+
+
+def _check_end(host: Host) -> None:
+    """Note why the host's audit is no proof."""
+    if host.healing and host.heal_end is None:
+        host.problem("healing did not end")
+    if host.heal_end and host.heal_end.get("failed"):
+        host.problem("healing failed")
+    end = host.end
+    if end is None:
+        host.problem("the audit did not end: its last line is missing")
+        return
+    if host.rows_after_end:
+        host.problem("lines stand after the audit's last line")
+    if len(host.rows) < end["numpys"]:
+        host.problem("lines of its file were lost")
+    if not end["roots"]:
+        host.problem("none of the folders is there")
+    kinds = collections.Counter(kind for kind, _, _ in host.troubles)
+    for kind, field in (("left out", "left_out"), ("unreadable", "unreadable")):
+        count = max(end[field], kinds[kind])
+        if count:
+            host.problem("%d %s" % (count, kind))
+    undecided = any(row["verdict"] in ("AFFECTED", "UNKNOWN") for row in host.rows)
+    if end["exit"] != 0 and not undecided and not host.problems:
+        host.problem("the audit ended with exit code %d" % end["exit"])
+
+
+# --- the hosts that were to be asked
+
+
+def read_hosts(path: str):
+    """The hosts of a hosts file, each once, in its order. Raises OSError.
+
+    A line has a host as its first word. It may end like a line of Windows, or of no system.
+    """
+    with open(path, encoding="utf-8-sig", errors="replace") as stream:
+        words = [line.split() for line in stream.read().splitlines()]
+    names = [line[0] for line in words if line and not line[0].startswith("#")]
+    return list(collections.OrderedDict.fromkeys(names))
+
+
+def read_fleet(folder: str, expected):
+    """(hosts, files of other hosts). Raises OSError.
+
+    expected : names of hosts; None if nobody knows them: then all files count
+    """
+    names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+    found = [name[: -len(SUFFIX)] for name in names]
+    wanted = found if expected is None else expected
+    there = set(found)
+    hosts = [
+        read_host(name, os.path.join(folder, name + SUFFIX)) for name in wanted if name in there
+    ]
+    return hosts, sorted(there - set(wanted))
+
+
+def mark_old(hosts, max_age: float) -> None:
+    """Note on each host whose audit is older than the newest one by more hours than that."""
+    newest = max([host.end["time"] for host in hosts if host.end], default=0)
+    # the clock of one host may be ahead, which makes no other host's audit old
+    newest = min(newest, time.time())
+    for host in hosts:
+        if host.end and newest - host.end["time"] > max_age * 3600:
+            host.problem("its audit is old: %s" % host.end["date"])
+
+
+# --- the summary
+
+
+def summarise(hosts, expected, others):
+    """The summary, as --json has it.
+
+    expected : names of the hosts that were to be asked, or None
+    others : names of hosts that have a file and were not to be asked
+    """
+    known = {host.name for host in hosts}
+    missing = [name for name in expected or [] if name not in known]
+    states = collections.OrderedDict((state, 0) for state in HOST_STATES)
+    for host in hosts:
+        states[host.state()] += 1
+    states[MISSING] = len(missing)
+    rows = [(host.name, row) for host in hosts for row in host.rows]
+    dates = sorted(host.end["date"] for host in hosts if host.end)
+    done = bool(hosts) and not others and all(host.state() in DONE_STATES for host in hosts)
     return {
+        "schema": 1,
+        "done": done and not missing,
+        "date": dates[-1] if dates else "",
+        "oldest_date": dates[0] if dates else "",
+        "expected": None if expected is None else len(expected),
         "hosts": states,
-        "prefixes": len(prefixes),
-        "numpys": sum(sum(counts.values()) for counts in versions.values()),
-        "versions": [
-            dict({verdict: versions[version][verdict] for verdict in VERDICTS}, version=version)
-            for version in sorted(versions, key=_release)
+        "missing": missing,
+        "not_in_hosts_file": others,
+        "no_answer": [
+            {"host": host.name, "why": host.failed} for host in hosts if host.failed is not None
         ],
-        "affected": [
-            dict(zip(TOLD + ("importers",), key), hosts=_once(affected[key]))
-            for key in sorted(affected)
-        ],
-        "unknown": [_places({"reason": reason}, unknown[reason]) for reason in sorted(unknown)],
-        "no_answer": no_answer,
-        "troubles": [_places({"trouble": what}, troubles[what]) for what in sorted(troubles)],
+        "not_complete": not_complete(hosts),
+        "each_host": [about_host(host) for host in hosts],
+        "prefixes": len({(host, row["prefix"]) for host, row in rows}),
+        "numpys": len(rows),
+        "versions": versions(rows),
+        "affected": affected(rows),
+        "owners": owners(rows),
+        "unknown": unknown(rows),
+        "healing": healing(hosts),
+        "troubles": troubles(hosts),
     }
 
 
-def _release(version):
+def about_host(host: Host):
+    """What --json says of each host."""
+    end = host.end or {}
+    about = {"host": host.name, "state": host.state(), "not_done_because": host.problems}
+    for field in ("date", "roots", "folders", "left_out", "unreadable"):
+        about[field] = end.get(field)
+    return about
+
+
+def not_complete(hosts):
+    """Why audits are no proof, with the hosts of each reason."""
+    places = collections.defaultdict(list)
+    for host in hosts:
+        if host.failed is None:
+            for problem in host.problems:
+                # how many were left out differs from host to host; each_host has the numbers
+                places[re.sub("^[0-9]+ ", "some ", problem)].append((host.name, problem))
+    return _by_hosts(_places({"reason": reason}, places[reason]) for reason in places)
+
+
+def versions(rows):
+    """How many numpys of each version have each verdict."""
+    counts = collections.defaultdict(collections.Counter)
+    for _, row in rows:
+        counts[row["version"]][row["verdict"]] += 1
+    found = []
+    for version in sorted(counts, key=_release):
+        line = {verdict: counts[version][verdict] for verdict in VERDICTS}
+        line["version"] = version
+        found.append(line)
+    return found
+
+
+def _release(version: str):
     """To sort by: 2.10 comes after 2.9."""
-    return [
-        (int(number), rest) for number, rest in re.findall(r"([0-9]+)([^0-9]*)", version)
-    ], version
+    parts = re.findall(r"([0-9]+)([^0-9]*)", version)
+    return [(int(number), rest) for number, rest in parts], version
+
+
+def affected(rows):
+    """The affected numpys, each with its hosts; what concerns most hosts comes first."""
+    fields = NUMPY_FIELDS + ("importers", "activation", "remedies", "remedy_note")
+    hosts = collections.defaultdict(list)
+    for host, row in rows:
+        if row["verdict"] == "AFFECTED":
+            hosts[tuple(row[name] for name in fields)].append(host)
+    return _by_hosts(dict(zip(fields, key), hosts=_once(hosts[key])) for key in hosts)
+
+
+def owners(rows):
+    """Whom the tickets go to: the owners of affected prefixes."""
+    places = collections.defaultdict(set)
+    for host, row in rows:
+        if row["verdict"] == "AFFECTED":
+            places[row["owner"]].add((host, row["prefix"]))
+    return _by_hosts(_places({"owner": owner}, sorted(places[owner])) for owner in places)
+
+
+def unknown(rows):
+    """The reasons of UNKNOWN, with the places."""
+    places = collections.defaultdict(list)
+    for host, row in rows:
+        if row["verdict"] == "UNKNOWN":
+            places[row["reason"]].append((host, row["prefix"]))
+    return _by_hosts(_places({"reason": reason}, places[reason]) for reason in places)
+
+
+def healing(hosts):
+    """What healing did: numbers, and what it did not heal. None if no host was healed."""
+    healed = [host for host in hosts if host.healing or host.heal_end is not None]
+    if not healed:
+        return None
+    results, left = collections.Counter(), 0
+    places = collections.defaultdict(list)
+    for host in healed:
+        left += sum(row["verdict"] == "AFFECTED" for row in host.rows)
+        for row in host.healing:
+            results[row["result"]] += 1
+            if row["result"] not in HEAL_DONE:
+                key = (row["result"], row["reason"], row["remedy"])
+                places[key].append((host.name, row["prefix"]))
+    rest = [_places(dict(zip(("result", "reason", "remedy"), key)), places[key]) for key in places]
+    return {
+        "hosts": len(healed),
+        "results": dict(results),
+        "left": left,
+        "not_healed": _by_hosts(rest),
+    }
+
+
+def troubles(hosts):
+    """What the audits could not look at, or did not like."""
+    places = collections.defaultdict(list)
+    for host in hosts:
+        for kind, trouble, path in host.troubles:
+            places[(kind, trouble)].append((host.name, path))
+    return _by_hosts(
+        _places({"kind": kind, "trouble": trouble}, places[(kind, trouble)])
+        for kind, trouble in places
+    )
 
 
 def _places(about, places):
-    return dict(
-        about, places=len(places), example=places[0][1], hosts=_once(host for host, _ in places)
-    )
+    """A line of the summary about a thing that was found at places: (host, path)."""
+    found = dict(about, places=len(places), example=places[0][1])
+    found["hosts"] = _once(host for host, _ in places)
+    by_host = collections.OrderedDict()
+    for host, path in places:
+        by_host.setdefault(host, []).append(path)
+    found["where"] = by_host
+    return found
+
+
+def _by_hosts(lines):
+    """What concerns most hosts comes first."""
+    return sorted(lines, key=lambda line: (-len(line["hosts"]), json.dumps(line, sort_keys=True)))
 
 
 def _once(hosts):
     return sorted(set(hosts))
 
 
-# --- how it is said; names come from many machines, and none may steer the reader's
+def affected_groups(summary):
+    """The affected numpys that need the same work: their own paths do not tell them apart."""
+    groups = collections.OrderedDict()
+    for line in summary["affected"]:
+        common = dict(line, remedies=tuple(_without(line, each) for each in line["remedies"]))
+        key = tuple(common[name] for name in GROUP_FIELDS)
+        groups.setdefault(key, []).append(line)
+    found = []
+    for key, lines in groups.items():
+        places = [(host, line["prefix"]) for line in lines for host in line["hosts"]]
+        group = _places(dict(zip(GROUP_FIELDS, key)), sorted(places))
+        group["note"] = lines[0]["remedy_note"]
+        found.append(group)
+    return _by_hosts(found)
 
 
-def shown(value):
+def _without(line, remedy: str) -> str:
+    """A remedy that names PREFIX instead of this prefix."""
+    prefix = line["prefix"]
+    return remedy.replace(prefix, "PREFIX") if len(prefix) > 1 else remedy
+
+
+# --- tables: for the terminal and for the page
+
+
+class Table:
+    """A table; `places` has a dict of {host: paths} for each row, or nothing."""
+
+    def __init__(self, title: str, header, rows, places=()):
+        self.title, self.header = title, header
+        self.rows, self.places = list(rows), list(places)
+
+
+def shown(value) -> str:
     """Text for any terminal and page: a name may hold what is no text, or what steers it."""
     return re.sub(
         "[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value)
     )
 
 
-def sections(summary):
-    """The tables: (title, header, rows of str and int)."""
+def headline(summary) -> str:
+    """One sentence: is the rollout done?"""
     states = summary["hosts"]
-    yield (
-        "Hosts, by their worst numpy",
-        ("HOSTS",) + HOST_STATES,
-        [(sum(states.values()),) + tuple(states[each] for each in HOST_STATES)],
-    )
+    total = sum(states.values())
+    open_hosts = sum(count for state, count in states.items() if state not in DONE_STATES)
+    if summary["done"]:
+        text = "Done: %d hosts, nothing is AFFECTED." % total
+    else:
+        text = "Not done: %d of %d hosts are open." % (open_hosts, total)
+    if summary["not_in_hosts_file"]:
+        text += " %d files are of other hosts." % len(summary["not_in_hosts_file"])
+    if summary["date"]:
+        text += " Audits from %s to %s." % (summary["oldest_date"], summary["date"])
+    if summary["expected"] is None:
+        text += " Without --hosts, a host that was never asked is not seen."
+    return text
+
+
+def tables(summary):
+    """All tables that have rows."""
+    found = [hosts_table(summary), versions_table(summary)]
+    found += [healing_table(summary), affected_table(summary), owners_table(summary)]
+    found += list(open_tables(summary))
+    return [table for table in found if table.rows]
+
+
+def hosts_table(summary) -> Table:
+    states = summary["hosts"]
+    row = (sum(states.values()),) + tuple(states[state] for state in HOST_STATES)
+    return Table("Hosts, by their worst numpy", ("HOSTS",) + HOST_STATES, [row])
+
+
+def versions_table(summary) -> Table:
     title = "%d numpys in %d prefixes, by version" % (summary["numpys"], summary["prefixes"])
-    yield (
-        title,
-        ("NUMPY",) + VERDICTS,
-        [
-            (each["version"] or "?",) + tuple(each[verdict] for verdict in VERDICTS)
-            for each in summary["versions"]
-        ],
-    )
-    yield (
-        "Affected",
-        ("PREFIX", "NUMPY", "CHANNEL", "BLAS", "IMPORTERS", "HOSTS"),
-        [
-            (
-                each["prefix"],
-                (each["version"] + " " + each["build"]).strip(),
-                each["channel"],
-                each["blas"],
-                each["importers"],
-                named(each["hosts"]),
-            )
-            for each in summary["affected"]
-        ],
-    )
-    yield (
-        "Not known",
-        ("REASON", "PLACES", "FOR EXAMPLE", "HOSTS"),
-        [
-            (each["reason"], each["places"], each["example"], named(each["hosts"]))
-            for each in summary["unknown"]
-        ],
-    )
-    yield (
-        "No answer",
-        ("HOST", "WHY"),
-        [(each["host"], each["why"]) for each in summary["no_answer"]],
-    )
-    yield (
-        "Troubles",
-        ("TROUBLE", "PLACES", "FOR EXAMPLE", "HOSTS"),
-        [
-            (each["trouble"], each["places"], each["example"], named(each["hosts"]))
-            for each in summary["troubles"]
-        ],
-    )
+    rows = []
+    for line in summary["versions"]:
+        counts = tuple(line[verdict] for verdict in VERDICTS)
+        rows.append((line["version"] or "?",) + counts)
+    return Table(title, ("NUMPY",) + VERDICTS, rows)
 
 
-def named(hosts):
-    """Some of them by name."""
+def healing_table(summary) -> Table:
+    found = summary["healing"] or {"results": {}}
+    rows = [(result, count) for result, count in sorted(found["results"].items())]
+    if summary["healing"]:
+        rows.append(("left: still AFFECTED", found["left"]))
+    return Table("Healing", ("RESULT", "NUMPYS"), rows)
+
+
+def affected_table(summary) -> Table:
+    groups = affected_groups(summary)
+    rows = []
+    for group in groups:
+        numpy = (group["version"] + " " + group["build"]).strip()
+        remedy = " or: ".join(group["remedies"]) or group["note"]
+        about = (numpy, group["channel"], group["blas"], group["importers"], group["activation"])
+        rows.append((len(group["hosts"]), group["places"]) + about + (remedy, group["example"]))
+    header = ("HOSTS", "PLACES", "NUMPY", "CHANNEL", "BLAS", "IMPORTERS", "ACTIVATION")
+    header += ("REMEDY", "FOR EXAMPLE")
+    return Table("Affected", header, rows, [group["where"] for group in groups])
+
+
+def owners_table(summary) -> Table:
+    lines = summary["owners"]
+    rows = [(line["owner"], len(line["hosts"]), line["places"], line["example"]) for line in lines]
+    header = ("OWNER", "HOSTS", "PREFIXES", "FOR EXAMPLE")
+    title = "Owners of affected prefixes: whom the tickets go to"
+    return Table(title, header, rows, [line["where"] for line in lines])
+
+
+def open_tables(summary):
+    """Tables of what is open for another reason."""
+    healed = summary["healing"] or {"not_healed": []}
+    yield _places_table("Not healed", ("RESULT", "REASON", "REMEDY"), healed["not_healed"])
+    yield _places_table("Not known", ("REASON",), summary["unknown"])
+    yield _places_table("Not complete", ("REASON",), summary["not_complete"])
+    lines = summary["no_answer"]
+    yield Table("No answer", ("HOST", "WHY"), [(line["host"], line["why"]) for line in lines])
+    for title, names in (
+        ("Missing: in the hosts file, without a file in the folder", summary["missing"]),
+        ("Other hosts: with a file, not in the hosts file", summary["not_in_hosts_file"]),
+    ):
+        where = collections.OrderedDict((name, []) for name in names)
+        rows = [(len(names), _named(names))] if names else []
+        yield Table(title, ("HOSTS", "NAMES"), rows, [where] if names else [])
+    yield _places_table("Troubles", ("KIND", "TROUBLE"), summary["troubles"])
+
+
+def _places_table(title: str, about, lines) -> Table:
+    rows = []
+    for line in lines:
+        cells = tuple(line[name.lower()] for name in about)
+        rows.append((len(line["hosts"]), line["places"]) + cells + (line["example"],))
+    header = ("HOSTS", "PLACES") + about + ("FOR EXAMPLE",)
+    return Table(title, header, rows, [line["where"] for line in lines])
+
+
+def _named(hosts) -> str:
+    """Some hosts by name."""
+    hosts = list(hosts)
     more = " and %d more" % (len(hosts) - NAMED) if len(hosts) > NAMED else ""
     return " ".join(hosts[:NAMED]) + more
 
 
 def text(summary):
     """The lines for a terminal."""
-    for title, header, rows in sections(summary):
-        if rows:
-            lines = [header] + [tuple(shown(cell).strip() or "-" for cell in row) for row in rows]
-            widths = [max(map(len, column)) for column in zip(*lines)]
-            yield title
-            for line in lines:
-                yield (
-                    "  "
-                    + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-                )
+    yield headline(summary)
+    for table in tables(summary):
+        header, rows = table.header, table.rows[:TEXT_ROWS]
+        if table.places and table.header[-1] != "NAMES":
+            header = header + ("ON",)
+            rows = [row + (_named(where),) for row, where in zip(rows, table.places)]
+        lines = [header] + [tuple(shown(cell).strip() or "-" for cell in row) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        yield ""
+        yield table.title
+        for line in lines:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths)]
+            yield ("  " + "  ".join(cells)).rstrip()
+        if len(table.rows) > TEXT_ROWS:
+            yield "  and %d more; --json has all" % (len(table.rows) - TEXT_ROWS)
 
 
 # --- the page
 
-# colours that the colour-blind tell apart, each with black text on it; every bar has a line around it and a number beside it
+# The colour-blind tell these colours apart, and black text can be read on each of them. Every
+# bar has a line around it and a number beside it.
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.4 system-ui, sans-serif; }
 body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
@@ -224,16 +579,20 @@ section { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-star
 h2 { flex-basis: 100%; margin: 2rem 0 0; font-size: 1.2rem; }
 div { flex: 2 1 20rem; min-width: 0; overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid; }
+th, td { text-align: left; vertical-align: top; padding: 0.2rem 0.8rem 0.2rem 0;
+  border-bottom: 1px solid; }
 td { overflow-wrap: anywhere; min-width: 3rem; }
 th { white-space: nowrap; }
+pre { margin: 0.2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+summary { cursor: pointer; }
 .number { text-align: right; }
 svg { flex: 1 1 20rem; max-width: 32rem; }
 svg text { fill: currentColor; font-size: 13px; }
 svg rect { stroke: currentColor; }
 svg .on { fill: black; text-anchor: middle; }
-.AFFECTED { fill: #e8702a; } .LATENT { fill: #f0c04a; } .FIXED { fill: #4fb595; } .UNKNOWN { fill: #a9a9a9; }
-.no-numpy { fill: #e4e4e4; } .no-answer { fill: #c79ad8; }
+.AFFECTED { fill: #e8702a; } .LATENT { fill: #f0c04a; } .FIXED { fill: #4fb595; }
+.UNKNOWN { fill: #a9a9a9; } .not-complete { fill: #8fb8e8; }
+.no-numpy { fill: #e4e4e4; } .no-answer { fill: #c79ad8; } .missing { fill: #f2a0b5; }
 """
 PAGE = """\
 <!DOCTYPE html>
@@ -247,97 +606,158 @@ PAGE = """\
 </head>
 <body>
 <h1>Which numpys hang when a static constructor imports them</h1>
-<p>AFFECTED: the import multiplies matrices, with MKL. LATENT: with another BLAS; MKL would make it hang. FIXED: it multiplies none.
-UNKNOWN: could not be told, for the reason that is given.</p>
+<p><strong>%s</strong></p>
+<p>AFFECTED: the import multiplies matrices, with MKL. LATENT: the same with another BLAS; MKL
+would make it hang. FIXED: the import multiplies none. UNKNOWN: this could not be decided; the
+reason is given. In a remedy, PREFIX stands for the environment.</p>
 %s
 </body>
 </html>"""
+PAGE_ROWS = 100  # rows of a table; the rest is in --json
+LIST_LINES = 500  # lines of a list that opens at once
+CELL = 500  # characters of a cell
+# characters; a list may take half of what the lists before it have left
+ALL_LISTS, ALL_CELLS = 800000, 150000
 # pixels
 WIDTH, LABEL, ROW, BAR = 520, 100, 26, 18
-# as wide as a letter or a figure, and some more
-LETTER = 9
+LETTER = 9  # a little more than a letter or a figure is wide
 
 
-def page(summary):
-    """The HTML page."""
-    parts = []
-    for number, (title, header, rows) in enumerate(sections(summary)):
-        if rows:
-            # the first two count verdicts: of hosts in all, and of each version
-            picture = bars("bars-%d" % number, title, header[1:], rows) if number < 2 else ""
-            parts.append(
-                "<section>\n<h2>%s</h2>\n%s%s</section>"
-                % (title, picture, _table(title, header, rows))
-            )
-    return PAGE % (STYLE, "\n".join(parts))
+class Budget:
+    """How many characters the page may still have."""
+
+    def __init__(self) -> None:
+        self.lists, self.cells = ALL_LISTS, ALL_CELLS
 
 
-def _table(title, header, rows):
-    kinds = [' class="number"' if isinstance(cell, int) else "" for cell in rows[0]]
-    lines = [
-        "<tr>%s</tr>"
-        % "".join('<th scope="col"%s>%s</th>' % pair for pair in zip(kinds, map(_text, header)))
-    ]
-    lines += [
-        "<tr>%s</tr>" % "".join("<td%s>%s</td>" % pair for pair in zip(kinds, map(_text, row)))
-        for row in rows
-    ]
-    # to be scrolled with the keys, too
-    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table></div>\n' % (
-        _text(title),
+def page(summary) -> str:
+    """The HTML page: at most 1 MB, however many hosts there are."""
+    budget, parts = Budget(), []
+    for number, table in enumerate(tables(summary)):
+        # the first two count verdicts: of all hosts, and of each version
+        picture = ""
+        if table.title.startswith("Hosts,") or table.header[0] == "NUMPY":
+            picture = bars("bars-%d" % number, table.title, table.header[1:], table.rows)
+        parts.append(
+            "<section>\n<h2>%s</h2>\n%s%s</section>"
+            % (_text(table.title), picture, _html_table(table, budget))
+        )
+    return PAGE % (STYLE, _text(headline(summary)), "\n".join(parts))
+
+
+def _html_table(table: Table, budget: Budget) -> str:
+    kinds = [' class="number"' if isinstance(cell, int) else "" for cell in table.rows[0]]
+    heads = ['<th scope="col"%s>%s</th>' % pair for pair in zip(kinds, map(_text, table.header))]
+    if table.places:
+        heads.append('<th scope="col">WHERE</th>')
+    lines = ["<tr>%s</tr>" % "".join(heads)]
+    for number, row in enumerate(table.rows[:PAGE_ROWS]):
+        cells = ["<td%s>%s</td>" % pair for pair in zip(kinds, map(_cell, row))]
+        if table.places:
+            cells.append("<td>%s</td>" % _where(table.places[number], budget))
+        line = "<tr>%s</tr>" % "".join(cells)
+        budget.cells -= sum(map(len, cells[: len(kinds)]))
+        if budget.cells < 0:
+            break
+        lines.append(line)
+    rest = len(table.rows) - (len(lines) - 1)
+    note = "<p>And %d more rows; --json has all.</p>" % rest if rest else ""
+    # tabindex: so that it can be scrolled with the keys, too
+    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table>%s%s</div>\n' % (
+        _text(table.title),
         "\n".join(lines),
+        note,
+        "",
     )
 
 
-def _text(value):
+def _where(where, budget: Budget) -> str:
+    """All places, in lists that open."""
+    lines = [_text(" ".join([host] + [path for path in where[host] if path])) for host in where]
+    allowed, shown_lines, length = budget.lists // 2, [], 0
+    for line in lines:
+        length += len(line) + 1
+        if length > allowed:
+            break
+        shown_lines.append(line)
+    budget.lists -= min(length, allowed)
+    parts = []
+    for start in range(0, len(shown_lines), LIST_LINES):
+        part = shown_lines[start : start + LIST_LINES]
+        title = "%d to %d of %d hosts" % (start + 1, start + len(part), len(lines))
+        parts.append(
+            "<details><summary>%s</summary><pre>%s</pre></details>" % (title, "\n".join(part))
+        )
+        budget.lists -= 100
+    if len(shown_lines) < len(lines):
+        parts.append("%d more hosts are in --json" % (len(lines) - len(shown_lines)))
+    return "".join(parts)
+
+
+def _text(value) -> str:
     return html.escape(shown(value))
 
 
-def bars(name, title, states, rows):
-    """An SVG: a bar for each row, of a part for each state; all of one scale."""
-    most = max(sum(row[1:]) for row in (_counts(row, states) for row in rows)) or 1
+def _cell(value) -> str:
+    value = shown(value)
+    if len(value) > CELL:
+        value = value[:CELL] + "..."
+    return html.escape(value)
+
+
+def bars(name: str, title: str, states, rows) -> str:
+    """An SVG: a bar for each row, with a part for each state; all have one scale."""
+    counted = [_counts(row, states) for row in rows[:PAGE_ROWS]]
+    most = max(sum(row[1:]) for row in counted) or 1
     scale = (WIDTH - LABEL - 60) / most
     lines = []
-    for top, row in zip(range(4, 4 + ROW * len(rows), ROW), (_counts(row, states) for row in rows)):
-        label, left = _text(row[0] if len(row[0]) < 14 else row[0][:12] + "..."), LABEL
-        lines.append('<text x="0" y="%d">%s</text>' % (top + 13, label))
-        for state, count in zip(states, row[1:]):
-            if count:
-                lines.append(
-                    '<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"><title>%s: %d %s</title></rect>'
-                    % (state.replace(" ", "-"), left, top, count * scale, BAR, label, count, state)
-                )
-                if count * scale > LETTER * len(str(count)):
-                    lines.append(
-                        '<text class="on" x="%.1f" y="%d">%d</text>'
-                        % (left + count * scale / 2, top + 13, count)
-                    )
-                left += count * scale
-        lines.append('<text x="%.1f" y="%d">%d</text>' % (left + 6, top + 13, sum(row[1:])))
-    used = [
-        state
-        for place, state in enumerate(states, 1)
-        if any(_counts(row, states)[place] for row in rows)
-    ]
-    top, left = 4 + ROW * len(rows) + 8, 0
-    for state in used:
-        length = 32 + LETTER * len(state)
-        if left + length > WIDTH:
-            top, left = top + ROW, 0
-        lines.append(
-            '<rect class="%s" x="%d" y="%d" width="12" height="12"/>'
-            % (state.replace(" ", "-"), left + 1, top)
-        )
-        lines.append('<text x="%d" y="%d">%s</text>' % (left + 18, top + 11, state))
-        left += length
+    for number, row in enumerate(counted):
+        lines += _bar(row, states, 4 + ROW * number, scale)
+    used = [state for place, state in enumerate(states, 1) if any(row[place] for row in counted)]
+    legend, bottom = _legend(used, 4 + ROW * len(counted) + 8)
     return SVG.format(
         name=name,
         width=WIDTH,
-        height=top + 18,
+        height=bottom + 18,
         title=_text(title),
         states=", ".join(used),
-        lines="\n".join(lines),
+        lines="\n".join(lines + legend),
     )
+
+
+def _bar(row, states, top: int, scale: float):
+    """The elements of one bar."""
+    name = row[0] if len(row[0]) < 14 else row[0][:12] + "..."
+    label, left = _text(name), LABEL
+    yield '<text x="0" y="%d">%s</text>' % (top + 13, label)
+    for state, count in zip(states, row[1:]):
+        if not count:
+            continue
+        width = count * scale
+        shape = (state.replace(" ", "-"), left, top, width, BAR)
+        yield (
+            '<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d">' % shape
+            + "<title>%s: %d %s</title></rect>" % (label, count, state)
+        )
+        if width > LETTER * len(str(count)):
+            place = (left + width / 2, top + 13, count)
+            yield '<text class="on" x="%.1f" y="%d">%d</text>' % place
+        left += width
+    yield '<text x="%.1f" y="%d">%d</text>' % (left + 6, top + 13, sum(row[1:]))
+
+
+def _legend(states, top: int):
+    """(elements, the lowest row's top) of what the colours mean."""
+    lines, left = [], 0
+    for state in states:
+        length = 32 + LETTER * len(state)
+        if left + length > WIDTH:
+            top, left = top + ROW, 0
+        place = (state.replace(" ", "-"), left + 1, top)
+        lines.append('<rect class="%s" x="%d" y="%d" width="12" height="12"/>' % place)
+        lines.append('<text x="%d" y="%d">%s</text>' % (left + 18, top + 11, state))
+        left += length
+    return lines, top
 
 
 SVG = """\
@@ -350,38 +770,72 @@ SVG = """\
 
 
 def _counts(row, states):
-    """A label and a number for each state: where the first cell is one, it is their sum."""
-    return ("hosts" if isinstance(row[0], int) else row[0],) + row[1 : 1 + len(states)]
+    """A label and a number for each state. Where the first cell is a number, it is their sum."""
+    label = "hosts" if isinstance(row[0], int) else row[0]
+    return (label,) + row[1 : 1 + len(states)]
 
 
-def main(argv=None):
-    """The exit code."""
+# --- the command line
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "folder", metavar="FOLDER", help="the one with a file HOST.jsonl for each host"
     )
+    parser.add_argument(
+        "--hosts", metavar="FILE", help="the hosts of the fleet, one a line; others do not count"
+    )
+    parser.add_argument(
+        "--max-age",
+        type=float,
+        default=24,
+        metavar="HOURS",
+        help="an audit that is older than the newest one by more is not current (default: 24)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="as one line of JSON, with the names of all hosts"
+        "--json", action="store_true", help="one line of JSON, with the names of all hosts"
     )
-    form.add_argument("--html", action="store_true", help="as a page for a browser")
+    form.add_argument("--html", action="store_true", help="a page for a browser")
+    return parser
+
+
+def expected_hosts(args, parser):
+    """The names of the hosts that were to be asked; None if nobody knows. Raises OSError."""
+    path = args.hosts
+    if path is None:
+        path = os.path.join(args.folder, LAST_RUN)
+        if not os.path.exists(path):
+            return None
+    names = read_hosts(path)
+    if not names:
+        parser.error("no host is in %s" % shown(path))
+    return names
+
+
+def main(argv=None) -> int:
+    """The exit code."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     try:
-        summary = summarise(args.folder)
+        expected = expected_hosts(args, parser)
+        hosts, others = read_fleet(args.folder, expected)
     except OSError as error:
         parser.error(shown(error))
-    if not sum(summary["hosts"].values()):
+    if not hosts and expected is None:
         parser.error("no *%s in %s" % (SUFFIX, shown(args.folder)))
-    print(
-        json.dumps(summary)
-        if args.json
-        else page(summary)
-        if args.html
-        else "\n".join(text(summary))
-    )
-    return int(bool(summary["affected"] or summary["no_answer"]))
+    mark_old(hosts, args.max_age)
+    summary = summarise(hosts, expected, others)
+    if args.json:
+        print(json.dumps(summary))
+    elif args.html:
+        print(page(summary))
+    else:
+        print("\n".join(text(summary)))
+    return int(not summary["done"])
 
 
 if __name__ == "__main__":

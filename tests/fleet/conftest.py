@@ -1,4 +1,4 @@
-"""Hosts: this machine over ssh, by a server on loopback with throw-away keys, and some that do not answer."""
+"""Hosts: this machine over ssh, by a server on loopback, and some that do not answer."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ Port {closed}
 
 @pytest.fixture(scope="session")
 def ssh_config(tmp_path_factory):
-    """The client's configuration, in which hosts that answer have Python 3.6 as their python3, where there is one."""
+    """The client's configuration. python3 of the hosts that answer is 3.6, if there is one."""
     debian.install("openssh-server", "openssh-client")
     folder = tmp_path_factory.mktemp("ssh")
     for key in ("host", "user"):
@@ -76,7 +76,7 @@ def ssh_config(tmp_path_factory):
 
 @pytest.fixture
 def envs(tmp_path):
-    """A folder, with a space in its name, with an affected and a fixed prefix, and one with a broken record."""
+    """A folder with a space in its name: an affected prefix, a fixed one, a broken record."""
     folder = tmp_path / "en vs"
     extension = trees.link(trees.MKL, tmp_path)
     for name, source in (("affected", UNGATED), ("fixed", PATCHED), ("broken", PATCHED)):

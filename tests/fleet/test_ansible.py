@@ -1,4 +1,4 @@
-"""The playbook, by the real Ansible: on this machine, and over ssh on hosts of which some do not answer."""
+"""The playbook, by the real Ansible: on this machine and over ssh; some hosts do not answer."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def run(ansible, tmp_path):
 
 @pytest.fixture
 def audit(run, tmp_path, ssh_config):
-    """Runs the playbook on hosts of the ssh server and on this machine: (the finished process, {name of a file: its lines})."""
+    """Runs the playbook: (the finished process, {name of a file: its lines})."""
 
     def audit(hosts, command=("ansible-playbook", "-i", "INVENTORY", PLAYBOOK), **variables):
         inventory = tmp_path / "INVENTORY"

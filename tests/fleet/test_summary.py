@@ -1,4 +1,4 @@
-"""The summary of a fleet's audits, under this Python and under 3.6: as text, as JSON and as a page in a real browser."""
+"""The summary of a fleet's audits, under this Python and 3.6: text, JSON, a page in a browser."""
 
 import contextlib
 import functools
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -19,8 +20,11 @@ from numpy_feedstock import paths
 
 AUDIT = paths.ROOT / "scripts" / "audit_numpy.py"
 SCRIPT = paths.ROOT / "scripts" / "fleet" / "summarise_audits.py"
-# as bad as names get: markup, what steers a terminal, what is no text, what turns the reading direction
-HOSTILE = "\"'><script>document.title='run'</script><img src=http://elsewhere.example/seen>&amp;\x1b[2J\udcff\u202e"
+# as bad as names get: markup, controls of a terminal, no text, another reading direction
+HOSTILE = (
+    "\"'><script>document.title='run'</script><img src=http://elsewhere.example/seen>"
+    "&amp;\x1b[2J\udcff\u202e"
+)
 HOSTILE_HOST = HOSTILE.replace("/", "").replace("\udcff", "")
 
 
@@ -61,12 +65,18 @@ def fleet(tmp_path):
     return put
 
 
+COMMON = {"schema": 1, "date": "2026-11-25T18:00:00Z", "host": "localhost"}
+
+
 def row(verdict, version="2.3.5", prefix="/opt/conda/envs/a", **more):
     return {
+        **COMMON,
+        "type": "numpy",
         "verdict": verdict,
-        "host": "localhost",
         "prefix": prefix,
         "numpy": f"{prefix}/numpy",
+        "owner": "root",
+        "installer": "conda",
         "version": version,
         "build": "py311h1_0",
         "channel": "conda-forge",
@@ -76,143 +86,343 @@ def row(verdict, version="2.3.5", prefix="/opt/conda/envs/a", **more):
         "activation": {},
         "importers": ["csp"],
         "reason": "because",
-        "fix": "",
+        "healed": False,
+        "remedies": [f"python3 heal_numpy.py --apply {prefix}"],
+        "remedy_note": "",
         **more,
     }
 
 
+def trouble(kind, text="broken", path="/d"):
+    return {**COMMON, "type": "trouble", "kind": kind, "trouble": text, "path": path}
+
+
+def end(code=0, numpys=1, **more):
+    about = {"left_out": 0, "unreadable": 0, "folders": 9, "prefixes": 1, "caches": 0}
+    about |= {"excluded": 0, "quick": False, "roots": ["/opt/conda"], "verdicts": {}}
+    return {**COMMON, "type": "end", "exit": code, "numpys": numpys, **about, **more}
+
+
+def heal(result, prefix="/opt/conda/envs/a", reason="", **more):
+    about = {"numpy": f"{prefix}/numpy", "version": "2.3.5", "way": "in place", "remedy": ""}
+    return {"host": "h", "prefix": prefix, "result": result, "reason": reason, **about, **more}
+
+
+def heal_end(**counts):
+    return {"host": "h", "summary": counts, "troubles": 0}
+
+
 def a_fleet():
-    """Seven hosts: one of each state, and one that has of everything."""
+    """Eight hosts: one of each state, and one that has of everything."""
     return {
         "a": [
             row("AFFECTED"),
             row("AFFECTED", "2.10.0", "/b"),
             row("FIXED", "2.4.5", "/c"),
-            {"trouble": "broken", "path": "/d"},
+            trouble("broken"),
+            end(1, 3),
         ],
-        "b": [row("AFFECTED")],
-        "c": [row("LATENT", blas="openblas")],
-        "d": [row("FIXED"), row("UNKNOWN", "", blas=None), row("LATENT")],
-        "e": [row("FIXED", prefix="/same"), row("FIXED", prefix="/same")],
-        "f": [],
+        "b": [row("AFFECTED"), end(1)],
+        "c": [row("LATENT", blas="openblas"), end()],
+        "d": [row("FIXED"), row("UNKNOWN", "", blas=None), row("LATENT"), end(2, 3)],
+        "e": [row("FIXED", prefix="/same"), row("FIXED", prefix="/same"), end(0, 2)],
+        "f": [end(0, 0)],
         "g": [row("AFFECTED"), {"failed": "no end after 600 seconds"}],
+        "h": [row("FIXED"), trouble("left out", "a link", "/e"), end(2, left_out=1)],
     }
+
+
+def summary_of(summarise, folder, *arguments):
+    """(exit code, the summary)."""
+    code, printed, said = summarise("--json", *arguments, folder)
+    assert said == ""
+    summary = json.loads(printed)
+    assert summary["done"] == (code == 0)
+    return code, summary
 
 
 def test_what_the_audit_says_is_counted(summarise, envs, tmp_path):
     (tmp_path / "audits").mkdir()
     with open(tmp_path / "audits" / "a.jsonl", "w") as stream:
         subprocess.run([sys.executable, AUDIT, "--json", envs], stdout=stream)
-    code, printed, _ = summarise("--json", tmp_path / "audits")
-    summary = json.loads(printed)
-    assert (code, summary["prefixes"], summary["numpys"], summary["hosts"]["AFFECTED"]) == (
-        1,
-        3,
-        3,
-        1,
-    )
+    code, summary = summary_of(summarise, tmp_path / "audits")
+    assert (code, summary["prefixes"], summary["numpys"]) == (1, 3, 3)
+    assert summary["hosts"]["AFFECTED"] == 1
     assert summary["versions"] == [
         {"version": "2.3.5", "AFFECTED": 1, "LATENT": 0, "FIXED": 2, "UNKNOWN": 0}
     ]
-    assert (summary["affected"][0]["prefix"], summary["affected"][0]["hosts"]) == (
-        str(envs / "affected"),
-        ["a"],
-    )
+    (found,) = summary["affected"]
+    assert (found["prefix"], found["hosts"]) == (str(envs / "affected"), ["a"])
+    assert found["owner"] == (envs / "affected").owner()
+    assert found["remedies"] and summary["date"] > "2026"
     assert summary["troubles"][0]["example"] == str(envs / "broken" / "conda-meta" / "state")
 
 
+def test_a_real_audit_of_fixed_prefixes_is_done(summarise, envs, tmp_path):
+    (tmp_path / "audits").mkdir()
+    with open(tmp_path / "audits" / "a.jsonl", "w") as stream:
+        subprocess.run([sys.executable, AUDIT, "--json", envs / "fixed"], stdout=stream)
+    assert summary_of(summarise, tmp_path / "audits")[0] == 0
+
+
 def test_hosts_are_counted_by_their_worst_and_numpys_by_version(summarise, fleet):
-    code, printed, said = summarise("--json", fleet(**a_fleet()))
-    summary = json.loads(printed)
-    assert (code, said) == (1, "")
+    code, summary = summary_of(summarise, fleet(**a_fleet()))
+    assert code == 1
     assert summary["hosts"] == {
         "AFFECTED": 2,
         "LATENT": 1,
         "FIXED": 1,
         "UNKNOWN": 1,
+        "not complete": 1,
         "no numpy": 1,
         "no answer": 1,
+        "missing": 0,
     }
     # what a host said before it failed counts
-    assert (summary["prefixes"], summary["numpys"]) == (8, 11)
+    assert (summary["prefixes"], summary["numpys"]) == (9, 12)
     assert [(each["version"], each["AFFECTED"]) for each in summary["versions"]] == [
         ("", 0),
         ("2.3.5", 3),
         ("2.4.5", 0),
         ("2.10.0", 1),
     ]
-    assert [(each["prefix"], each["hosts"]) for each in summary["affected"]] == [
-        ("/b", ["a"]),
-        ("/opt/conda/envs/a", ["a", "b", "g"]),
-    ]
     assert summary["no_answer"] == [{"host": "g", "why": "no end after 600 seconds"}]
-    assert summary["troubles"] == [
-        {"trouble": "broken", "places": 1, "example": "/d", "hosts": ["a"]}
-    ]
+    (broken,) = [each for each in summary["troubles"] if each["kind"] == "broken"]
+    assert (broken["places"], broken["example"], broken["hosts"]) == (1, "/d", ["a"])
     assert [(each["reason"], each["hosts"]) for each in summary["unknown"]] == [("because", ["d"])]
+
+
+def test_what_concerns_most_hosts_comes_first_with_what_mends_it(summarise, fleet):
+    code, summary = summary_of(summarise, fleet(**a_fleet()))
+    assert [(each["prefix"], each["hosts"]) for each in summary["affected"]] == [
+        ("/opt/conda/envs/a", ["a", "b", "g"]),
+        ("/b", ["a"]),
+    ]
+    assert summary["affected"][1]["remedies"] == ["python3 heal_numpy.py --apply /b"]
+
+
+def test_activation_and_the_owner_of_the_prefix_are_kept(summarise, fleet):
+    activation = {"MKL_THREADING_LAYER": "SEQUENTIAL"}
+    mine = row("AFFECTED", activation=activation, owner="ann")
+    folder = fleet(a=[mine, end(1)], b=[row("AFFECTED", owner="bob"), end(1)], c=[mine, end(1)])
+    _, summary = summary_of(summarise, folder)
+    assert summary["affected"][0]["activation"] == "MKL_THREADING_LAYER=SEQUENTIAL"
+    tickets = [(each["owner"], each["places"], each["hosts"]) for each in summary["owners"]]
+    assert tickets == [("ann", 2, ["a", "c"]), ("bob", 1, ["b"])]
+    printed = summarise(folder)[1]
+    assert "MKL_THREADING_LAYER=SEQUENTIAL" in printed and "whom the tickets go to" in printed
 
 
 def test_the_text_has_it_as_tables(summarise, fleet):
     _, printed, _ = summarise(fleet(**a_fleet()))
     lines = [line.split() for line in printed.splitlines()]
     for expected in (
-        "7 2 1 1 1 1 1",
-        "2.3.5 3 2 3 0",
-        "/opt/conda/envs/a 2.3.5 py311h1_0 conda-forge mkl csp a b g",
-        "because 1 /opt/conda/envs/a d",
+        "8 2 1 1 1 1 1 1 0",
+        "2.3.5 3 2 4 0",
+        "3 3 2.3.5 py311h1_0 conda-forge mkl csp - python3 heal_numpy.py --apply PREFIX"
+        " /opt/conda/envs/a a b g",
+        "1 1 because /opt/conda/envs/a d",
         "g no end after 600 seconds",
-        "broken 1 /d a",
-        "11 numpys in 8 prefixes, by version",
+        "1 1 broken broken /d a",
+        "1 1 some left out 1 left out h",
+        "12 numpys in 9 prefixes, by version",
     ):
         assert expected.split() in lines
+    assert "2026-11-25T18:00:00Z" in lines[0]
+    assert printed.startswith("Not done: 5 of 8 hosts are open.")
 
 
 def test_many_hosts_are_named_in_part(summarise, fleet):
-    folder = fleet(**{f"h{number}": [row("AFFECTED")] for number in range(5)})
+    folder = fleet(**{f"h{number}": [row("AFFECTED"), end(1)] for number in range(5)})
     assert "h0 h1 h2 and 2 more" in summarise(folder)[1]
-    assert len(json.loads(summarise("--json", folder)[1])["affected"][0]["hosts"]) == 5
+    assert len(summary_of(summarise, folder)[1]["affected"][0]["hosts"]) == 5
+
+
+# --- ways to a wrong "done"
+
+FIXED = [row("FIXED"), end()]
+DONE = {
+    "fixed": FIXED,
+    "latent": [row("LATENT"), end()],
+    "no numpy": [end(0, 0)],
+    "a note beside it": [row("FIXED"), trouble("broken"), end()],
+    "the greeting of a login script": "Welcome!\n"
+    + json.dumps(row("FIXED"))
+    + "\n"
+    + json.dumps(end())
+    + "\nGood bye\n",
+}
+NOT_DONE = {
+    "affected": [row("AFFECTED"), end(1)],
+    "unknown alone": [row("UNKNOWN"), end(2)],
+    "no answer": [{"failed": "x"}],
+    "an answer, then none": [*FIXED, {"failed": "x"}],
+    "empty": "",
+    "blank": "\n\n",
+    "troubles alone": [trouble("broken", "no such folder", "/opt/conda")],
+    "unreadable": [trouble("unreadable", "Permission denied"), end(2, 0, unreadable=1)],
+    "unreadable, says the trouble alone": [trouble("unreadable"), end(0, 0)],
+    "left out, says the end alone": [end(0, 0, left_out=1)],
+    "left out": [trouble("left out", "a link"), end(2, 0, left_out=1)],
+    "none of the folders": [trouble("broken", "no such folder"), end(2, 0, roots=[])],
+    "no end": [row("FIXED")],
+    "half a line": json.dumps(row("FIXED")) + "\n" + json.dumps(end())[:40],
+    "half a line in the middle": json.dumps(row("AFFECTED"))[:90] + "\n" + json.dumps(end()),
+    "half a line after a word": "Hello " + json.dumps(row("AFFECTED")) + "\n" + json.dumps(end()),
+    "a line was lost": [row("FIXED"), end(0, 2)],
+    "lines after the end": [end(0, 0), row("FIXED")],
+    "no exit code of 0": [row("FIXED"), end(1)],
+    "an older audit, without a schema": [
+        {key: value for key, value in each.items() if key not in ("schema", "type", "date")}
+        for each in FIXED
+    ],
+    "a newer schema": [{**each, "schema": 2} for each in FIXED],
+    "a verdict that nobody knows": [row("SPLENDID"), end()],
+    "no numbers in the end": [row("FIXED"), {**COMMON, "type": "end", "exit": 0}],
+    "no date": [row("FIXED"), end(date="yesterday")],
+    "healing did not end": [heal("healed"), *FIXED],
+    "healing failed": [heal("failed"), heal_end(failed=1), *FIXED],
+}
+
+
+@pytest.mark.parametrize("host", DONE.values(), ids=DONE)
+def test_a_host_that_was_looked_at_is_done(summarise, fleet, host):
+    assert summary_of(summarise, fleet(a=FIXED, b=host))[0] == 0
+
+
+@pytest.mark.parametrize("host", NOT_DONE.values(), ids=NOT_DONE)
+def test_one_host_that_is_not_done_makes_the_fleet_not_done(summarise, fleet, host):
+    folder = fleet(a=FIXED, b=host)
+    code, summary = summary_of(summarise, folder)
+    assert code == 1
+    (about,) = [each for each in summary["each_host"] if each["host"] == "b"]
+    open_for = about["state"] in ("AFFECTED", "UNKNOWN", "no answer") or about["not_done_because"]
+    assert open_for
+    assert summarise(folder)[1].startswith("Not done: 1 of 2 hosts are open.")
+
+
+def test_a_file_that_cannot_be_read_is_no_answer(summarise, fleet):
+    folder = fleet(a=FIXED)
+    (folder / "b.jsonl").mkdir()
+    code, summary = summary_of(summarise, folder)
+    assert (code, summary["hosts"]["no answer"]) == (1, 1)
+    assert "directory" in summary["no_answer"][0]["why"]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", ["", "an ending"])
+def test_a_host_of_the_hosts_file_without_a_file_is_missing(
+    summarise, fleet, tmp_path, ending, last
+):
+    folder = fleet(a=FIXED, b=FIXED)
+    names = ["# the fleet", "", "a  the first", "b", "a", "last"]
+    (tmp_path / "hosts.txt").write_bytes((ending.join(names) + ending * bool(last)).encode())
+    code, summary = summary_of(summarise, folder, "--hosts", tmp_path / "hosts.txt")
+    assert (code, summary["missing"], summary["expected"]) == (1, ["last"], 3)
+    (folder / "last.jsonl").write_text((folder / "a.jsonl").read_text())
+    assert summary_of(summarise, folder, "--hosts", tmp_path / "hosts.txt")[0] == 0
+
+
+@pytest.mark.parametrize("where", ["tmp", "audits"])
+def test_a_file_of_a_host_that_was_not_to_be_asked_does_not_count(
+    summarise, fleet, tmp_path, where
+):
+    """Such as one of an earlier run, which asked more hosts."""
+    folder = fleet(a=FIXED, gone=FIXED)
+    if where == "tmp":
+        (tmp_path / "hosts.txt").write_text("a")
+        arguments = ["--hosts", tmp_path / "hosts.txt"]
+    else:
+        # the ssh script and the playbook put it there
+        (folder / "hosts.txt").write_text("a\n")
+        arguments = []
+    code, summary = summary_of(summarise, folder, *arguments)
+    assert (code, summary["not_in_hosts_file"]) == (1, ["gone"])
+    assert summary["hosts"]["FIXED"] == 1
+    assert "gone" in summarise(*arguments, folder)[1]
+    (folder / "gone.jsonl").unlink()
+    assert summary_of(summarise, folder, *arguments)[0] == 0
+
+
+def test_a_hosts_file_of_the_caller_counts_instead_of_the_last_run(summarise, fleet, tmp_path):
+    folder = fleet(a=FIXED, b=FIXED)
+    (folder / "hosts.txt").write_text("b\n")
+    (tmp_path / "all.txt").write_text("a\nb\n")
+    assert summary_of(summarise, folder, "--hosts", tmp_path / "all.txt")[0] == 0
+
+
+def test_an_audit_that_is_much_older_than_the_newest_is_not_done(summarise, fleet):
+    old = end(date="2026-11-24T17:59:59Z")
+    folder = fleet(a=FIXED, b=[row("FIXED"), old])
+    code, summary = summary_of(summarise, folder)
+    assert (code, summary["hosts"]["not complete"]) == (1, 1)
+    assert (summary["date"], summary["oldest_date"]) == (COMMON["date"], old["date"])
+    assert summary_of(summarise, folder, "--max-age", "25")[0] == 0
+
+
+def test_a_clock_that_is_ahead_makes_no_other_audit_old(summarise, fleet):
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    folder = fleet(
+        a=[row("FIXED"), end(date=now)], b=[row("FIXED"), end(date="2099-01-01T00:00:00Z")]
+    )
+    assert summary_of(summarise, folder)[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("hosts", "code"),
-    [
-        ({"a": [row("FIXED"), row("LATENT")], "b": []}, 0),
-        ({"a": [row("AFFECTED")]}, 1),
-        ({"a": [], "b": [{"failed": "x"}]}, 1),
-    ],
+    "line",
+    ["Welcome!", "[]", "1", "null", "\0", "\udcff", "[" * 100_000],
 )
-def test_only_a_fleet_that_answered_and_has_nothing_affected_is_0(summarise, fleet, hosts, code):
-    assert summarise(fleet(**hosts))[0] == code
+def test_a_line_that_is_none_of_the_audits_is_a_trouble(summarise, fleet, line):
+    text = "\n\n".join([line, *map(json.dumps, FIXED)])
+    code, summary = summary_of(summarise, fleet(a=text))
+    assert (code, summary["numpys"]) == (0, 1)
+    (found,) = summary["troubles"]
+    assert found["trouble"] == "printed what is no line of the audit"
+    assert len(found["example"]) <= 100
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "Welcome!",
         '{"half',
-        "[]",
-        "1",
-        "null",
         "{}",
         '{"verdict": "SPLENDID"}',
-        '{"verdict": ["AFFECTED"]}',
+        json.dumps({**row("FIXED"), "verdict": ["AFFECTED"]}),
         '{"verdict": "FIXED"}',
         '{"trouble": "x"}',
-        "\0",
-        "\udcff",
-        "[" * 100_000,
+        '{"summary": 1}',
+        '{"type": ' * 100_000,
         json.dumps(row("FIXED", importers=1)),
+        json.dumps(row("FIXED", activation="A=1")),
+        json.dumps(row("FIXED", remedies=None)),
     ],
 )
-def test_a_line_that_is_none_of_the_audits_is_a_trouble(summarise, fleet, line):
-    code, printed, _ = summarise("--json", fleet(a=line + "\n\n" + json.dumps(row("FIXED")) + "\n"))
-    summary = json.loads(printed)
-    assert (code, summary["numpys"]) == (0, 1)
-    (trouble,) = summary["troubles"]
-    assert (
-        trouble["trouble"] == "printed what is no line of the audit"
-        and len(trouble["example"]) <= 100
+def test_a_line_that_may_have_been_the_audits_is_never_done(summarise, fleet, line):
+    code, summary = summary_of(summarise, fleet(a="\n".join([line, *map(json.dumps, FIXED)])))
+    assert (code, summary["hosts"]["not complete"]) == (1, 1)
+
+
+def test_healed_refused_and_left_are_counted(summarise, fleet):
+    refused = heal("refused", "/b", "somebody edited it", remedy="look at it")
+    folder = fleet(
+        a=[heal("healed"), heal("unchanged", "/c"), heal_end(healed=1, unchanged=1), *FIXED],
+        b=[heal("healed"), refused, heal_end(healed=1, refused=1), row("AFFECTED"), end(1)],
+        c=[heal("undone"), heal_end(undone=1), row("AFFECTED"), end(1)],
+        d=[row("AFFECTED"), end(1)],
     )
+    code, summary = summary_of(summarise, folder)
+    found = summary["healing"]
+    assert code == 1
+    assert found["results"] == {"healed": 2, "unchanged": 1, "refused": 1, "undone": 1}
+    assert (found["hosts"], found["left"]) == (3, 2)
+    (rest,) = found["not_healed"]
+    assert (rest["reason"], rest["remedy"], rest["hosts"]) == (
+        "somebody edited it",
+        "look at it",
+        ["b"],
+    )
+    lines = [line.split() for line in summarise(folder)[1].splitlines()]
+    assert ["healed", "2"] in lines and ["left:", "still", "AFFECTED", "2"] in lines
 
 
 @pytest.mark.parametrize("form", ["--html", "--json", None])
@@ -221,7 +431,7 @@ def test_names_steer_no_terminal_in_any_locale(summarise, fleet, form):
         **{
             HOSTILE_HOST: [
                 row("AFFECTED", HOSTILE, HOSTILE),
-                {"trouble": HOSTILE, "path": HOSTILE},
+                trouble(HOSTILE, HOSTILE, HOSTILE),
                 {"failed": HOSTILE},
             ]
         }
@@ -250,7 +460,7 @@ def test_the_commands_of_the_guide(fleet, tmp_path, command):
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
     page = tmp_path / "audits.html"
-    assert "numpys in 8 prefixes" in (page.read_text() if page.exists() else done.stdout)
+    assert "numpys in 9 prefixes" in (page.read_text() if page.exists() else done.stdout)
 
 
 # --- the page
@@ -279,7 +489,10 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(served, tmp_path_factory):
-    """Sends a headless Chromium a command of the WebDriver protocol: (method, path, what is sent) to what is answered."""
+    """Sends a headless Chromium a command of the WebDriver protocol.
+
+    It takes the method, the path and what is sent, and returns the answer.
+    """
     debian.install("chromium", "chromium-driver")
     (port,) = free_ports(1)
     arguments = [
@@ -327,7 +540,7 @@ def browser(served, tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, served):
-    """Opens a page, with plain http from some host, and returns what else was asked for meanwhile."""
+    """Opens a page by plain http, and returns what else was asked for meanwhile."""
 
     def open_page(text):
         folder, _, asked = served
@@ -345,11 +558,11 @@ def opened(browser, served):
 
 @pytest.fixture
 def page(fleet, opened):
-    """The page of a fleet with all states and the worst of names, opened; what else was asked for meanwhile."""
+    """Opens the page of a fleet with all states and the worst of names; see `opened`."""
     worst = {
         HOSTILE_HOST: [
             row("AFFECTED", HOSTILE, HOSTILE),
-            {"trouble": HOSTILE, "path": HOSTILE},
+            trouble(HOSTILE, HOSTILE, HOSTILE),
             {"failed": HOSTILE},
         ]
     }
@@ -385,22 +598,21 @@ def test_each_picture_says_what_it_is_and_stands_beside_its_table(page, browser,
     pictures = browser("POST", "/elements", using="css selector", value="svg")
     for picture, title in zip(
         pictures,
-        ["Hosts, by their worst numpy", "12 numpys in 9 prefixes, by version"],
+        ["Hosts, by their worst numpy", "13 numpys in 10 prefixes, by version"],
         strict=True,
     ):
         (element,) = picture.values()
         label = browser("GET", f"/element/{element}/computedlabel")
         assert browser("GET", f"/element/{element}/computedrole") in ("img", "image")
         assert label.startswith(title) and label.endswith("the table beside them has the numbers.")
-    assert (
-        ask("""[...document.querySelectorAll('svg')].map(
-        svg => svg.nextElementSibling.getBoundingClientRect().left > svg.getBoundingClientRect().right)""")
-        == [True, True]
-    )
+    assert ask("""[...document.querySelectorAll('svg')].map(
+        svg => svg.nextElementSibling.getBoundingClientRect().left
+            > svg.getBoundingClientRect().right)""") == [True, True]
 
 
 def test_the_bars_are_as_long_as_the_numbers_in_the_table(page, ask):
-    shown = ask("""[...document.querySelectorAll('svg')].map(svg => [...svg.querySelectorAll('rect title')].map(
+    shown = ask("""[...document.querySelectorAll('svg')].map(
+        svg => [...svg.querySelectorAll('rect title')].map(
         title => [title.textContent, title.parentNode.getBBox().width]))""")
     for bars in shown:
         units = [width / int(title.split(": ")[-1].split()[0]) for title, width in bars]
@@ -409,7 +621,8 @@ def test_the_bars_are_as_long_as_the_numbers_in_the_table(page, ask):
 
 
 def test_no_word_of_a_picture_lies_outside_of_it_or_on_another(page, ask):
-    boxes = ask("""[...document.querySelectorAll('svg')].map(svg => [svg.viewBox.baseVal.width, svg.viewBox.baseVal.height,
+    boxes = ask("""[...document.querySelectorAll('svg')].map(svg => [
+        svg.viewBox.baseVal.width, svg.viewBox.baseVal.height,
         [...svg.querySelectorAll('text')].map(text => [text.textContent, ...Object.values(
             (({x, y, width, height}) => ({x, y, width, height}))(text.getBBox()))])])""")
     for width, height, words in boxes:
@@ -437,9 +650,10 @@ def test_it_is_readable_in_light_and_dark(page, browser, ask, scheme, color):
         assert ask(style.format(what, of)) == color
     assert ask(style.format("svg .on", "fill")) == "rgb(0, 0, 0)"
     fills = ask(
-        "[...new Set([...document.querySelectorAll('svg rect')].map(bar => getComputedStyle(bar).fill))]"
+        """[...new Set([...document.querySelectorAll('svg rect')].map(
+            bar => getComputedStyle(bar).fill))]"""
     )
-    assert len(fills) == 6
+    assert len(fills) == 7
     # black on a colour: WCAG's AA is 4.5
     assert all((luminance(fill) + 0.05) / 0.05 > 4.5 for fill in fills)
 
