@@ -308,3 +308,37 @@ def test_copied_to_a_host_it_leaves_no_bytecode_beside(copy, tmp_path):
 def test_wrong_use_is_exit_2(arguments):
     run = heal(*arguments)
     assert run.code == 2 and run.stderr
+
+
+BAD_BYTECODE = {
+    "empty": b"",
+    "short": b"\xa7\r\r\n",
+    "noise": bytes(range(256)),
+    "an impossible length before the trailer": b"\xa7\r\r\n"
+    + bytes(12)
+    + b"\xff" * 8
+    + heal_numpy.TRAILER,
+    "a trailer alone": b"\xa7\r\r\n" + heal_numpy.TRAILER,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_BYTECODE)
+def test_broken_bytecode_comes_back_as_it_was(copy, kind):
+    env = copy("pip")
+    bytecode_of(env).unlink()
+    bytecode_of(env).write_bytes(BAD_BYTECODE[kind])
+    assert heal("--apply", env).results == ["healed"]
+    assert import_numpy(env) == "2.3.5"
+    assert heal("--undo", env).results == ["undone"]
+    assert bytecode_of(env).read_bytes() == BAD_BYTECODE[kind]
+
+
+@pytest.mark.parametrize("record", ["", "numpy/__init__.py,sha256=bad,1", "numpy/__init__.py"])
+def test_a_broken_record_of_pip_comes_back_as_it_was(copy, record):
+    env = copy("pip")
+    (path,) = installed.site_packages(env).glob("numpy-*.dist-info/RECORD")
+    path.unlink()
+    path.write_text(record)
+    assert heal("--apply", env).results == ["healed"]
+    assert heal("--undo", env).results == ["undone"]
+    assert path.read_text() == record

@@ -41,6 +41,14 @@ def test_an_edited_text(copy):
     assert source_of(env).read_text() == text + "# mine\n"
 
 
+@pytest.mark.parametrize("text", ["", "import sys\n"])
+def test_a_text_that_was_cut_off(copy, text):
+    env = copy("pip")
+    source_of(env).unlink()
+    source_of(env).write_text(text)
+    refused(env, "edited")
+
+
 def test_a_frozen_prefix(copy):
     env = copy("rattler")
     (env / "conda-meta" / "frozen").touch()
