@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import files, provenance, variant
+from . import files, hotfix, provenance
 from .checks import findings
 from .errors import FeedstockError, UsageError
 from .provenance import Json, Subject
@@ -52,7 +52,10 @@ def examine(path: Path, allowed: Allowed, say: Say) -> Candidate:
     with tempfile.TemporaryDirectory() as folder:
         unpacked = unpack(path, Path(folder))
         _check_place(path, unpacked.index)
-        objections = [*_objections_to_tests(record), *_findings(path, unpacked, say)]
+        objections = _findings(path, unpacked, say)
+        if not unpacked.is_twin:
+            # a twin has its original's binaries, which are tested already
+            objections = [*_objections_to_tests(record), *objections]
         toolchain = _objections_to_toolchain(record)
         statement = provenance.build_statement(
             Subject(path.name, sha256), unpacked, record, [*objections, *toolchain]
@@ -114,10 +117,10 @@ def _check_place(path: Path, index: Json) -> None:
             f"the file is not named as the package: {path}", expected=expected, found=path.name
         )
     subdir = index["subdir"]
-    others = {*variant.PLATFORMS, "noarch"} - {subdir}
-    if subdir not in variant.PLATFORMS or path.absolute().parent.name in others:
+    others = {*hotfix.PLATFORMS, "noarch"} - {subdir}
+    if subdir not in hotfix.PLATFORMS or path.absolute().parent.name in others:
         raise UsageError(
             f"wrong subdir: {path}",
-            expected=f"one of {', '.join(variant.PLATFORMS)}, in its own folder",
+            expected=f"one of {', '.join(hotfix.PLATFORMS)}, in its own folder",
             found=subdir,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import elf, paths, python_checks
+from . import elf, paths, python_checks, twin_checks
 from .archive import ENDINGS
 from .canonical import PREFIX
 from .errors import shown
@@ -251,11 +251,18 @@ CHECKS: dict[str, Callable[[Unpacked], Iterator[Fault]]] = {
     "paths": check_paths,
     "files": python_checks.check_files,
     "gate": python_checks.check_gate,
+    "twin": twin_checks.check_twin,
     "modules": python_checks.check_modules,
     "bytecode": python_checks.check_bytecode,
     "recipe": check_recipe,
     "metadata": check_metadata,
 }
+
+
+def names(unpacked: Unpacked) -> list[str]:
+    """Return the names of the checks of a package."""
+    kind = "twins" if unpacked.is_twin else "built"
+    return list(policy()[kind]["checks"])
 
 
 def findings(path: Path, unpacked: Unpacked, say: Say) -> list[Finding]:
@@ -264,8 +271,8 @@ def findings(path: Path, unpacked: Unpacked, say: Say) -> list[Finding]:
     A check that fails on a package is a Finding, too: the other checks still run.
     """
     every: list[Finding] = []
-    for name, check in CHECKS.items():
-        found = _run(name, check, path, unpacked)
+    for name in names(unpacked):
+        found = _run(name, CHECKS[name], path, unpacked)
         say(
             f"{name}: {len(found)} findings in {len(unpacked.members)} files, "
             f"{len(unpacked.elves)} of them ELF"

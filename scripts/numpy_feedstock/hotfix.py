@@ -23,8 +23,6 @@ from .bytecode import Python, recompiled
 from .errors import FeedstockError
 
 INDEX, PATHS, ABOUT = (f"info/{name}.json" for name in ("index", "paths", "about"))
-# what a twin has besides its original's members
-PATCH = "info/hotfix/numpy-init.patch"
 # above conda-forge's build numbers, below those of compiled packages
 BUILD_NUMBER_OFFSET = 50
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
@@ -128,14 +126,32 @@ def heal(original: Original, pythons: list[Python]) -> Twin:
     return _finished(original, index, members, compiled, left_out)
 
 
-def repin(original: Original, base: Twin) -> Twin:
-    """The twin of a numpy of Anaconda's defaults, which needs the healed numpy-base."""
+def repin(original: Original) -> Twin:
+    """The twin of a numpy of Anaconda's defaults: it needs the twin of its numpy-base."""
     _check_identity(original)
     _check_paths(original)
     index = _renumbered(original.index)
-    exact = f"{BASE} {base.index['version']} {base.index['build']}"
-    index["depends"] = [exact if _names_base(spec) else spec for spec in index["depends"]]
+    index["depends"] = [_raised(spec) if _names_base(spec) else spec for spec in index["depends"]]
     return _finished(original, index, dict(original.members), [], [])
+
+
+def origin_of(members: dict[str, Member]) -> dict[str, Any]:
+    """What a twin says about its original: "original", "original_sha256", "patch_sha256".
+
+    Returns an empty dict for a package that is no twin.
+    """
+    try:
+        origin = json.loads(members[ABOUT].data)["extra"]["hotfix"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def heal_or_repin(original: Original, pythons: list[Python]) -> Twin:
+    """The twin of a package of either kind. Raises Refused or NotAffected."""
+    if any(map(_names_base, original.index.get("depends", []))):
+        return repin(original)
+    return heal(original, pythons)
 
 
 def write(twin: Twin, path: Path) -> None:
@@ -188,7 +204,7 @@ def _check_identity(original: Original) -> None:
     if not isinstance(number, int) or not index["build"].endswith(f"_{number}"):
         found = f"{index['build']} and {number!r}"
         raise Refused("the build string does not end in the build number", found=found)
-    if PATCH in original.members or number >= BUILD_NUMBER_OFFSET:
+    if patch.TWIN_MEMBER in original.members or number >= BUILD_NUMBER_OFFSET:
         raise NotAffected("a package of this project", found=f"build number {number}")
 
 
@@ -277,6 +293,14 @@ def _renumbered(index: _Json) -> _Json:
     return {**index, "build": build, "build_number": raised}
 
 
+def _raised(spec: str) -> str:
+    """An exact spec of a numpy-base, as a spec of its twin: "numpy-base 2.3.5 py311h_50"."""
+    match = re.fullmatch(rf"({BASE} \S+ \S+_)(\d+)", spec)
+    if match is None:
+        raise Refused("the numpy-base that it needs is not named exactly", found=spec)
+    return f"{match[1]}{int(match[2]) + BUILD_NUMBER_OFFSET}"
+
+
 def _names_base(spec: Any) -> bool:
     return str(spec).split(" ")[0] == BASE
 
@@ -290,7 +314,7 @@ def _finished(
 ) -> Twin:
     """A twin with the metadata of its members, and the patch among them."""
     patch_data = patch.file().read_bytes()
-    members[PATCH] = Member(patch_data, 0o644, original.members[INDEX].mtime)
+    members[patch.TWIN_MEMBER] = Member(patch_data, 0o644, original.members[INDEX].mtime)
     _write_json(members, INDEX, index)
     about = _json(members, ABOUT)
     about.setdefault("extra", {})["hotfix"] = {

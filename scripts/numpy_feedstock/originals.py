@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archive, paths, variant
+from . import archive, paths, redact, variant
 from .errors import FeedstockError, UsageError
 from .hotfix import BASE, PLATFORMS
 
@@ -39,15 +39,7 @@ class Source:
     @property
     def public_url(self) -> str:
         """The URL without credentials. A local file has only its name: paths tell of a machine."""
-        return without_credentials(self.location) if self.is_remote else self.filename
-
-
-def without_credentials(url: str) -> str:
-    """A URL without user, password, token and query."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    path = re.sub(r"/t/[^/]+", "", parts.path)
-    return urllib.parse.urlunsplit((parts.scheme, host, path, "", ""))
+        return redact.url(self.location) if self.is_remote else self.filename
 
 
 def find(inputs: Iterable[str]) -> list[Source]:
@@ -63,7 +55,7 @@ def find(inputs: Iterable[str]) -> list[Source]:
         if not sources:
             releases = ", ".join(variant.known_releases())
             raise UsageError(
-                f"no package to heal in {without_credentials(name)}", expected=f"numpy {releases}"
+                f"no package to heal in {redact.url(name)}", expected=f"numpy {releases}"
             )
         for source in sorted(sources, key=_rank):
             stem = archive.stem(Path(source.filename))
@@ -87,7 +79,7 @@ def _find_in(name: str) -> Iterator[Source]:
         yield Source(str(path), path.name, path.parent.name, None, named=True)
     else:
         raise UsageError(
-            f"not there: {without_credentials(name)}", expected="a package, a folder or a channel"
+            f"not there: {redact.url(name)}", expected="a package, a folder or a channel"
         )
 
 
@@ -130,9 +122,9 @@ def _find_behind_url(url: str) -> Iterator[Source]:
     try:
         answers = asyncio.run(_awaited(query))
     except Exception as error:  # rattler has no error class of its own for what a network does
-        public = without_credentials(url)
+        public = redact.url(url)
         raise FeedstockError(
-            f"the channel does not answer: {public}", found=_without(url, error)
+            f"the channel does not answer: {public}", found=redact.urls_in(str(error))
         ) from None
     for record in (record for answer in answers for record in answer):
         if _is_wanted(record.file_name):
@@ -149,11 +141,6 @@ def _client():  # type: ignore[no-untyped-def]
     from rattler.networking import AuthenticationMiddleware, Client, RetryMiddleware
 
     return Client([RetryMiddleware(), AuthenticationMiddleware()])
-
-
-def _without(secret_url: str, error: Exception) -> str:
-    """The text of an error, in which a URL may stand, without the URL's credentials."""
-    return str(error).replace(secret_url, without_credentials(secret_url))
 
 
 def fetch(source: Source, say: Callable[[str], None]) -> Path:
@@ -191,5 +178,5 @@ def _download(source: Source, path: Path) -> None:
     except Exception as error:  # as above
         partial.unlink(missing_ok=True)
         raise FeedstockError(
-            f"{source.public_url} could not be downloaded", found=_without(source.location, error)
+            f"{source.public_url} could not be downloaded", found=redact.urls_in(str(error))
         ) from None

@@ -8,6 +8,9 @@ from pathlib import Path
 from . import paths
 from .errors import FeedstockError
 
+# where a package that `hotfix` made has the patch
+TWIN_MEMBER = "info/hotfix/numpy-init.patch"
+
 
 class NotPatchable(FeedstockError):
     """A text that does not hold the hunk's lines exactly once."""
@@ -44,14 +47,20 @@ def hunk() -> Hunk:
     return Hunk(b"".join(before), b"".join(after))
 
 
+def _hunk_of(text: bytes) -> tuple[bytes, bytes]:
+    """The hunk's lines before and after, with the line ends of the text."""
+    before, after = hunk().before, hunk().after
+    if b"\r\n" in text:
+        return before.replace(b"\n", b"\r\n"), after.replace(b"\n", b"\r\n")
+    return before, after
+
+
 def applied(text: bytes) -> bytes:
     """The patched text of a numpy/__init__.py; its line ends stay as they are.
 
     Raises NotPatchable unless the hunk's lines are in it exactly once.
     """
-    before, after = hunk().before, hunk().after
-    if b"\r\n" in text:
-        before, after = before.replace(b"\n", b"\r\n"), after.replace(b"\n", b"\r\n")
+    before, after = _hunk_of(text)
     count = text.count(before)
     if count != 1:
         raise NotPatchable(
@@ -67,7 +76,7 @@ def undone(text: bytes) -> bytes:
 
     Raises NotPatchable unless the lines that the patch leaves are in it exactly once.
     """
-    before, after = hunk().before, hunk().after
+    before, after = _hunk_of(text)
     count = text.count(after)
     if count != 1:
         raise NotPatchable(

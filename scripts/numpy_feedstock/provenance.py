@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from . import redact
+from . import hotfix, patch, redact
 from .record import Record
 from .unpacked import Unpacked
 
@@ -31,6 +31,9 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 PUBLISH_PREDICATE_TYPE = "https://schemas.conda.org/attestations-publish-1.schema.json"
 BUILD_TYPE = "https://github.com/conda/ceps/blob/main/cep-0014.md"  # a v1 recipe and its variant
 BUILDER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-build"
+# `hotfix` applies the patch to the text of a finished package
+HOTFIX_TYPE = "https://github.com/numpy/numpy/issues/31284#hotfix"
+HOTFIXER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-hotfix"
 INDEX_JSON = "info/index.json"
 PACKAGE_ENDINGS = (".conda", ".tar.bz2")
 
@@ -68,6 +71,8 @@ def build_statement(
     record : what `build` wrote beside the package, or None
     objections : what the package is published in spite of, a line each
     """
+    if unpacked.is_twin:
+        return _hotfix_statement(subject, unpacked, objections)
     internal: Json = {}
     if record:
         internal = {
@@ -101,6 +106,30 @@ def build_statement(
             "buildDefinition": definition,
             "runDetails": {"builder": builder, "byproducts": byproducts},
         },
+    )
+
+
+def _hotfix_statement(subject: Subject, unpacked: Unpacked, objections: Sequence[str]) -> Json:
+    """Return SLSA's statement on a twin: its materials are the original and the patch."""
+    origin = hotfix.origin_of(unpacked.members)
+    materials = [
+        {"name": origin.get("original"), "digest": {"sha256": origin.get("original_sha256")}},
+        {"name": patch.TWIN_MEMBER, "digest": {"sha256": origin.get("patch_sha256")}},
+    ]
+    definition = {
+        "buildType": HOTFIX_TYPE,
+        "externalParameters": {
+            "package": unpacked.index["name"],
+            "version": unpacked.index["version"],
+        },
+        "internalParameters": {},
+        "resolvedDependencies": materials,
+    }
+    index = unpacked.files[INDEX_JSON].read_bytes()
+    byproducts = [_tests(None, objections), _with_content(INDEX_JSON, index)]
+    details = {"builder": {"id": HOTFIXER_ID}, "byproducts": byproducts}
+    return _statement(
+        subject, PREDICATE_TYPE, {"buildDefinition": definition, "runDetails": details}
     )
 
 

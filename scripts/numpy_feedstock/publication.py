@@ -8,7 +8,7 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from . import channel_folder, files, provenance, repodata, signing, variant
+from . import channel_folder, files, hotfix, provenance, repodata, signing
 from .candidate import Allowed, Candidate, examine
 from .errors import FeedstockError, UsageError
 from .progress import Progress
@@ -75,7 +75,7 @@ def _published(path: Path, target: Target, key: SSlibKey) -> Candidate | None:
     It was examined when it was published, so it need not be examined again.
     """
     subdir = path.absolute().parent.name
-    if subdir not in variant.PLATFORMS or not path.is_file():
+    if subdir not in hotfix.PLATFORMS or not path.is_file():
         return None
     candidate = Candidate(path, subdir, files.sha256(path), None)
     if _provenance_state(target, candidate, key) != "there":

@@ -1,4 +1,4 @@
-"""Unpatched builds of numpy in a channel that the list of broken builds lacks."""
+"""Unpatched builds of numpy in a channel: those that the list lacks, and those that have twins."""
 
 import datetime
 import functools
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audit_numpy import gate
 
-from . import channel_folder, channel_patch, checks, files
+from . import archive, channel_folder, channel_patch, checks, files, hotfix
 from .broken import BrokenBuild
 from .package_info import read_index
 
@@ -34,6 +34,23 @@ def find(folder: Path, builds: Sequence[BrokenBuild]) -> list[BrokenBuild]:
         is_candidate = path.parent.name.startswith("linux-") and _numpy().match(path.name)
         if is_candidate and package not in listed and _is_unpatched(path):
             found.append(_entry_for(path, package))
+    return found
+
+
+def find_healed(folder: Path) -> list[BrokenBuild]:
+    """Return entries for the originals in a channel whose twin, made by `hotfix`, is there too."""
+    found = []
+    for path in channel_folder.packages_in(folder):
+        if not _numpy().match(path.name):
+            continue
+        members = archive.read(path, info_only=True)
+        origin = hotfix.origin_of(members)
+        original = path.with_name(str(origin.get("original")))
+        if original.is_file() and files.sha256(original) == origin.get("original_sha256"):
+            package = f"{original.parent.name}/{original.name}"
+            reason = f"healed: {path.name} is in the channel (numpy#31284)"
+            today = datetime.datetime.now(datetime.UTC).date()
+            found.append(BrokenBuild(package, reason, today, files.sha256(original)))
     return found
 
 

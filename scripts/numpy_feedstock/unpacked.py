@@ -11,7 +11,7 @@ from typing import Any
 from . import archive, elf, patch, safe_yaml
 from .archive import Member, Unsafe
 from .errors import UsageError, shown
-from .policy import limits
+from .policy import limits, policy
 
 INDEX = "info/index.json"
 PATHS = "info/paths.json"
@@ -34,7 +34,7 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A package of numpy for Linux.
+    """A package of numpy for Linux, or a twin that `hotfix` made, for any platform.
 
     path : of the package
     folder : that its files were unpacked into
@@ -67,6 +67,11 @@ class Unpacked:
     def patched(self) -> bool:
         """Whether the release needs the patch."""
         return self.release in patch.applies_to()
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether `hotfix` made it of an unpatched package."""
+        return patch.TWIN_MEMBER in self.members
 
     @functools.cached_property
     def prefixes(self) -> dict[str, bytes]:
@@ -119,7 +124,8 @@ def unpack(path: Path, folder: Path) -> Unpacked:
     members = _read(path)
     index = _json(path, members, INDEX, _check_index)
     kind = f"{index['name']} for {index['subdir']}"
-    if not re.fullmatch("numpy for linux-.*", kind):
+    is_twin = patch.TWIN_MEMBER in members
+    if not re.fullmatch(policy()["twins" if is_twin else "built"]["kind"], kind):
         raise UsageError(
             f"not a package of numpy for Linux: {path}", expected="numpy for linux-*", found=kind
         )

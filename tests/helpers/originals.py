@@ -23,6 +23,8 @@ TAGS = {
     "win-64": ("win_amd64",),
 }
 _MTIME = 1_764_000_000
+# the bundled libraries, and the file that looks for them
+_ONLY_IN_WHEELS = re.compile(r"numpy\.libs/|numpy/\.dylibs/|.*/_distributor_init_local\.py$")
 
 
 def wheel(release, subdir="linux-64", python="3.11", free_threaded=False):
@@ -53,7 +55,7 @@ def members(
     with zipfile.ZipFile(wheel(release, subdir, python, free_threaded)) as opened:
         found = {}
         for name in opened.namelist():
-            if not name.endswith("/"):
+            if not name.endswith("/") and not _ONLY_IN_WHEELS.match(name):
                 found[f"{site}/{name}"] = Member(opened.read(name), 0o644, _MTIME)
     minor = python.replace(".", "")
     if python == f"{sys.version_info[0]}.{sys.version_info[1]}":

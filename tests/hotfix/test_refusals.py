@@ -1,5 +1,6 @@
 """What is refused, by name and with the reason, and leaves nothing behind."""
 
+import dataclasses
 import hashlib
 import io
 import tarfile
@@ -9,7 +10,7 @@ import pytest
 import zstandard
 
 from helpers import originals
-from numpy_feedstock import archive, bytecode, hotfix, patch
+from numpy_feedstock import archive, bytecode, hotfix, patch, policy
 from numpy_feedstock.archive import BadArchive, Member
 from numpy_feedstock.hotfix import NotAffected, Refused
 
@@ -198,10 +199,11 @@ def test_a_hostile_member_is_refused_and_shown_harmlessly(what, small, tmp_path)
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_BYTES", 1 << 20)
+    small_limits = dataclasses.replace(policy.limits(), bytes=1 << 20)
+    monkeypatch.setattr(archive, "limits", lambda: small_limits)
     bomb = originals.changed(small, {f"{SITE}/numpy/zeros.py": bytes(2 << 20)})
     path = originals.package(tmp_path, bomb)
-    with pytest.raises(BadArchive, match="at most"):
+    with pytest.raises(BadArchive, match="too large"):
         heal(path)
 
 

@@ -179,7 +179,7 @@ class Batch:
             twin = hotfix.heal(self._open(holder), self._pythons)
             rows[holder] = self._keep(twin)
             for source in dependents:
-                rows[source] = self._keep(hotfix.repin(self._open(source), twin))
+                rows[source] = self._keep(hotfix.repin(self._open(source)))
         except FeedstockError as error:
             for source in [holder, *dependents]:
                 rows[source] = self._refused(source, error)

@@ -28,6 +28,7 @@ examples:
   feedstock mark-broken /srv/channel --dry-run          what would change in the index
   feedstock mark-broken /srv/channel                    change it
   feedstock mark-broken /srv/channel --list ours.yaml
+  feedstock mark-broken /srv/channel --list-healed      entries for originals that have twins
 
 The index says what the list says, and nothing else: with another list the builds that only
 the list before had are no longer marked. They are named before anything changes.
@@ -56,6 +57,11 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only print entries, to be reviewed, for the unpatched builds that the list lacks",
     )
+    does.add_argument(
+        "--list-healed",
+        action="store_true",
+        help="only print entries for the originals whose twin, made by hotfix, is there too",
+    )
     options.add_dry_run(does, "only show what would change in the index")
     options.add_json(parser)
 
@@ -70,10 +76,15 @@ def execute(args: argparse.Namespace) -> int:
             f"not the folder of an indexed channel: {args.channel}",
             expected="linux-64/repodata.json in it",
         )
+    if args.list_healed:
+        print_entries(unmarked.find_healed(args.channel), args.json)
+        return 0
     args.list = args.list or broken.PATH
     builds = broken.read(args.list)
     if args.list_unmarked:
-        print_unmarked(unmarked.find(args.channel, builds), args)
+        found = unmarked.find(args.channel, builds)
+        print_entries(found, args.json)
+        print(f"{len(found)} unpatched builds of numpy are not in {args.list}", file=sys.stderr)
         return 0
     say = functools.partial(print, file=sys.stderr)
     lock = contextlib.nullcontext() if args.dry_run else channel_folder.locked(args.channel, say)
@@ -84,21 +95,20 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_unmarked(builds: "Sequence[BrokenBuild]", args: argparse.Namespace) -> None:
-    """Print entries as YAML or JSON, and how many there are on standard error."""
+def print_entries(builds: "Sequence[BrokenBuild]", as_json: bool) -> None:
+    """Print entries of a list as YAML or JSON."""
     import yaml
 
     entries = [
         {key: value for key, value in dataclasses.asdict(build).items() if value}
         for build in builds
     ]
-    if args.json:
+    if as_json:
         print(json.dumps(entries, indent=1, default=str))
     elif entries:
         print(yaml.safe_dump(entries, sort_keys=False, width=1000).strip())
     else:
         print()
-    print(f"{len(builds)} unpatched builds of numpy are not in {args.list}", file=sys.stderr)
 
 
 def print_result(

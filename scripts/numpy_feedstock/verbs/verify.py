@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import checks, files, options, workspace
-from ..checks import CHECKS, Finding
+from .. import checks, files, options, twin_checks, workspace
+from ..checks import Finding
 from ..errors import FeedstockError, UsageError, shown
 from ..output import all_packages
 from ..progress import Progress
@@ -25,6 +25,8 @@ examples:
   feedstock verify                            check every package in output/
   feedstock verify numpy-2.3.5-*.conda        check these, ours or anybody's
   feedstock verify --json                     for a script
+  feedstock verify healed/linux-64/numpy-2.3.5-py311h2e04523_51.conda \\
+      --against numpy-2.3.5-py311h2e04523_1.conda
   feedstock verify --rebuild numpy-2.3.5-mkl*.conda
                                               also build it again and compare the bytes
 
@@ -40,12 +42,14 @@ class Result:
     """What is known about one package.
 
     not_checked : what could not be looked at on this machine
+    checks : names of the checks that were made
     unreadable : why it is no package of numpy; "" for one that is
     """
 
     path: Path
     findings: list[Finding]
     not_checked: list[str]
+    checks: list[str]
     unreadable: str = ""
 
 
@@ -61,6 +65,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--despite-findings", action="store_true", help="--rebuild also what has findings"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="ORIGINAL",
+        help="one twin that hotfix made: also compare it with the package that it was made of",
     )
     options.add_channel(parser)
     options.add_json(parser)
@@ -78,6 +88,8 @@ def execute(args: argparse.Namespace) -> int:
                 f"{option} is about --rebuild", remedy="add --rebuild, or leave it out"
             )
     packages = args.packages or all_packages()
+    if args.against and len(packages) != 1:
+        raise UsageError("--against is about one package", found=f"{len(packages)} packages")
     lock = workspace.build_lock() if args.rebuild else contextlib.nullcontext()
     with lock, Progress(stream=sys.stderr, verbose=args.verbose) as progress:
         results = [verify(path, args, progress) for path in packages]
@@ -95,20 +107,33 @@ def verify(path: Path, args: argparse.Namespace, progress: Progress) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             unpacked = unpack(path, Path(folder))
             found = checks.findings(path, unpacked, progress.working)
-            result = Result(path, found, checks.not_checked(unpacked))
+            names = checks.names(unpacked)
+            result = Result(path, found, checks.not_checked(unpacked), names)
+            if args.against:
+                result.findings += verify_against(unpacked, args.against)
             if args.rebuild:
                 result.findings += verify_rebuild(unpacked, result, args, progress)
     except UsageError as error:
         finding = _about_the_whole(path, str(error), "a whole conda package of numpy for Linux")
-        return Result(path, [finding], [], str(error))
+        return Result(path, [finding], [], [], str(error))
     except FeedstockError as error:
         finding = _about_the_whole(path, str(error), "a package that can be read")
-        return Result(path, [finding], [])
+        return Result(path, [finding], [], [])
     return result
 
 
 def _about_the_whole(path: Path, found: str, allowed: str) -> Finding:
     return Finding(shown(path.name), "", "package", found, allowed)
+
+
+def verify_against(unpacked: Unpacked, original: Path) -> list[Finding]:
+    """Return a Finding for each member that is not as `hotfix` makes it of the original."""
+    if not unpacked.is_twin:
+        raise UsageError(f"not a package that hotfix made: {unpacked.path}")
+    return [
+        Finding(unpacked.path.name, shown(file), "against", found, allowed)
+        for file, found, allowed in twin_checks.differences(unpacked, original)
+    ]
 
 
 def verify_rebuild(
@@ -147,10 +172,9 @@ def print_result(results: list[Result], args: argparse.Namespace) -> None:
         }
         print(json.dumps(content, indent=1))
         return
-    names = [*CHECKS]
-    if args.rebuild:
-        names.append("rebuild")
     for result in results:
+        names = list(result.checks)
+        names += [name for name in ("against", "rebuild") if getattr(args, name)]
         count = len(result.findings)
         print(f"{shown(result.path.name)}: {count} findings ({', '.join(names)})")
         for what in result.not_checked:
