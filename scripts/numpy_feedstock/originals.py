@@ -1,19 +1,24 @@
 """Originals: the unpatched packages in files, folders and channels that can be healed."""
 
+import asyncio
 import hashlib
 import json
+import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from . import archive, paths, redact, variant
+from . import archive, child, paths, redact, variant
 from .errors import FeedstockError, UsageError
 from .hotfix import BASE, PLATFORMS
+from .progress import Say
 
 # where packages of a channel behind a URL are kept, each in a folder named after its sha256
 DOWNLOADS = paths.BUILD / "downloads"
+_LOG = paths.LOGS / "downloads.log"
 
 
 @dataclass(frozen=True)
@@ -112,38 +117,44 @@ def _index_hashes(index: Path) -> dict[str, str]:
 
 
 def _find_behind_url(url: str) -> Iterator[Source]:
-    import asyncio
+    # in a child: rattler sometimes crashes while Python shuts down
+    for location, filename, subdir, digest in child.run(_query, url, log=_LOG):
+        if _is_wanted(filename):
+            yield Source(location, filename, subdir, digest, named=False)
 
+
+def _query(url: str, say: Say) -> list[tuple[str, str, str, str | None]]:
+    """(URL, file name, subdir, sha256) of each numpy in a channel behind a URL."""
     import rattler
 
-    gateway = rattler.Gateway(client=_client(), cache_dir=DOWNLOADS / "repodata")
-    platforms = [rattler.Platform(name) for name in PLATFORMS]
-    query = gateway.query([rattler.Channel(url)], platforms, ["numpy", BASE], recursive=False)
+    async def ask() -> list[list[Any]]:
+        gateway = rattler.Gateway(client=_client(), cache_dir=DOWNLOADS / "repodata")
+        platforms = [rattler.Platform(name) for name in PLATFORMS]
+        return list(
+            await gateway.query([rattler.Channel(url)], platforms, ["numpy", BASE], recursive=False)
+        )
+
     try:
-        answers = asyncio.run(_awaited(query))
-    except Exception as error:  # rattler has no error class of its own for what a network does
-        public = redact.url(url)
+        answers = asyncio.run(ask())
+    except Exception as error:  # rattler has no class of its own for the errors of a network
         raise FeedstockError(
-            f"the channel does not answer: {public}", found=redact.urls_in(str(error))
+            f"the channel does not answer: {redact.url(url)}", found=redact.urls_in(str(error))
         ) from None
+    found = []
     for record in (record for answer in answers for record in answer):
-        if _is_wanted(record.file_name):
-            digest = record.sha256.hex() if record.sha256 else None
-            yield Source(record.url, record.file_name, record.subdir, digest, named=False)
+        digest = record.sha256.hex() if record.sha256 else None
+        found.append((record.url, record.file_name, record.subdir, digest))
+    return found
 
 
-async def _awaited(query):  # type: ignore[no-untyped-def]
-    return await query
-
-
-def _client():  # type: ignore[no-untyped-def]
+def _client() -> Any:
     """rattler's HTTP client, with the credentials that `rattler auth login` stored."""
     from rattler.networking import AuthenticationMiddleware, Client, RetryMiddleware
 
     return Client([RetryMiddleware(), AuthenticationMiddleware()])
 
 
-def fetch(source: Source, say: Callable[[str], None]) -> Path:
+def fetch(source: Source, say: Say) -> Path:
     """The path of a package, downloaded where it is behind a URL.
 
     Raises FeedstockError for one that is not there, or that is not as its channel's index says.
@@ -153,7 +164,7 @@ def fetch(source: Source, say: Callable[[str], None]) -> Path:
         path = DOWNLOADS / (source.sha256 or "unnamed") / source.filename
         if not path.exists() or source.sha256 is None:
             say(f"downloading {source.filename}")
-            _download(source, path)
+            child.run(_download, source.location, path, log=_LOG)
     if source.sha256:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != source.sha256:
@@ -165,18 +176,21 @@ def fetch(source: Source, say: Callable[[str], None]) -> Path:
     return path
 
 
-def _download(source: Source, path: Path) -> None:
-    import asyncio
-
+def _download(location: str, path: Path, say: Say) -> None:
     from rattler.package_streaming import download_to_path
 
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+    async def get() -> None:
+        await download_to_path(_client(), location, partial)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     try:
-        asyncio.run(_awaited(download_to_path(_client(), source.location, partial)))
+        asyncio.run(get())
         partial.replace(path)
     except Exception as error:  # as above
-        partial.unlink(missing_ok=True)
         raise FeedstockError(
-            f"{source.public_url} could not be downloaded", found=redact.urls_in(str(error))
+            f"{redact.url(location)} could not be downloaded", found=redact.urls_in(str(error))
         ) from None
+    finally:
+        partial.unlink(missing_ok=True)

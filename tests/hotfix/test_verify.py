@@ -6,7 +6,7 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock
-from numpy_feedstock import archive, bytecode, channel_folder, hotfix, patch, provenance, signing
+from numpy_feedstock import archive, bytecode, channel_folder, hotfix, patch, provenance
 from numpy_feedstock.archive import Member
 
 PYTHONS = bytecode.find_pythons()
@@ -119,8 +119,8 @@ def test_wrong_use_of_against(args, small, tmp_path):
 
 @pytest.fixture
 def key(tmp_path, monkeypatch):
-    monkeypatch.setenv(signing.KEY_VARIABLE, str(tmp_path / "key.pem"))
-    assert feedstock("make-key").returncode == 0
+    monkeypatch.setenv("FEEDSTOCK_SIGNING_KEY", str(tmp_path / "key.pem"))
+    assert feedstock("make-key", tmp_path / "key.pem").returncode == 0
 
 
 @pytest.mark.usefixtures("key")
