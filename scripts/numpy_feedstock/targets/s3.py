@@ -61,6 +61,9 @@ class S3(Target):
             raise no_such_kind(url.text)
         return cls(url.text, url.host, url.path)
 
+    def close(self) -> None:
+        self._client.close()
+
     def find(self, subdir: str, name: str) -> str | None:
         with self._explained(f"{self.url}/{subdir}/{name} could not be read"):
             found = self._head(subdir, name)
@@ -153,11 +156,11 @@ class S3(Target):
                     Bucket=self.bucket, Key=self._key(subdir, name), ChecksumMode="ENABLED"
                 )
             )
-        except self._client.exceptions.ClientError as error:
-            # an answer to HEAD has no text that tells a missing file from a missing bucket
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                raise
-        return None if self._get(subdir, name) is None else {"ETag": "", "ContentLength": 0}
+        except self._client.exceptions.ClientError:
+            # An answer to HEAD has no text: GET tells a missing file from a missing bucket, and
+            # wrong credentials from missing rights.
+            content = self._get(subdir, name)
+        return None if content is None else {"ETag": "", "ContentLength": len(content)}
 
     def _get(self, subdir: str, name: str) -> bytes | None:
         try:

@@ -28,7 +28,8 @@ class Web(Target):
     def __init__(self, url: str, channel: str, headers: Mapping[str, str], where: str) -> None:
         super().__init__(url)
         self.channel, self._headers, self._where = channel, headers, where
-        values = [part for value in headers.values() for part in (value, *value.split(" ", 1)[1:])]
+        # without the word Bearer or Basic, which is no secret
+        values = [value.rpartition(" ")[2] for value in headers.values()]
         self.client = Client(channel, headers, values)
 
     @property
