@@ -1,4 +1,4 @@
-"""check-channel: what a hostile channel does to its index, its files and its provenance is found."""
+"""check-channel finds what a hostile channel does to its index, files and provenance."""
 
 import bz2
 import io

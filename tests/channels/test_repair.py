@@ -300,6 +300,17 @@ def test_another_host_that_takes_the_lock_meanwhile_is_found(tmp_path):
             lock.check()
 
 
+def test_nothing_is_put_once_another_host_has_the_lock(tmp_path, package):
+    found = directory.Directory(tmp_path / "channel")
+    with found.publisher_lock(print):
+        (tmp_path / "channel" / ".lock").write_text("elsewhere process 7")
+        with pytest.raises(FeedstockError, match="another writer took the lock"):
+            found.put(package, "linux-64", package.name, files.sha256(package))
+        with pytest.raises(FeedstockError, match="another writer took the lock"):
+            found.index({}, print)
+    assert not (tmp_path / "channel" / "linux-64").exists()
+
+
 def test_an_unfinished_file_of_another_host_is_left_alone(tmp_path):
     subdir = tmp_path / "linux-64"
     subdir.mkdir()

@@ -1,9 +1,9 @@
 """A directory as a target, also one on a file server."""
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -46,8 +46,16 @@ class Directory(Target):
         # the path on this machine tells others nothing
         return ""
 
-    def publisher_lock(self, say: Say) -> AbstractContextManager[object]:
-        return channel_folder.locked(self.folder, say)
+    @contextlib.contextmanager
+    def publisher_lock(self, say: Say) -> Iterator[object]:
+        with channel_folder.locked(self.folder, say) as lock:
+            self._lock = lock
+            yield lock
+            self._lock = None
+
+    def _check_lock(self) -> None:
+        if self._lock:
+            self._lock.check()
 
     def find(self, subdir: str, name: str) -> str | None:
         path = self.folder / subdir / name
@@ -74,6 +82,7 @@ class Directory(Target):
 
     def put(self, path: Path, subdir: str, name: str, sha256: str) -> None:
         target = self.folder / subdir / name
+        self._check_lock()
         try:
             # a link fails where a name is taken, whoever took it
             channel_folder.copy(path, target, os.link, sha256)
@@ -84,6 +93,7 @@ class Directory(Target):
             ) from None
 
     def index(self, wanted: Wanted, say: Say, force: bool = False) -> None:
+        self._check_lock()
         channel_folder.index(self.folder, say, force)
 
     def remove_old_indexes(self, subdirs: Iterable[str], say: Say) -> None:
