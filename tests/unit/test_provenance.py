@@ -45,6 +45,7 @@ def unpacked(tmp_path):
     return types.SimpleNamespace(
         index=json.loads(texts["info/index.json"]),
         files={name: tmp_path / name for name in texts},
+        is_twin=False,
         yaml=lambda name: yaml.safe_load(texts[name]),
     )
 
