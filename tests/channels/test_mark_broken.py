@@ -69,7 +69,10 @@ def make(folder, name, version, build, *depends, number=0, constrains=(), init=N
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A channel with three builds of numpy: broken with MKL, broken where the BLAS is MKL, and patched."""
+    """A channel with three builds of numpy.
+
+    One is linked to MKL and broken. One is broken only where the BLAS is MKL. One is patched.
+    """
     folder = tmp_path_factory.mktemp("made") / "channel"
     for blas in ("mkl", "openblas"):
         make(folder, blas, "1", "0")
@@ -223,8 +226,8 @@ def test_a_line_removed_brings_the_build_back(folder, mark):
     mark(BOTH)
     _, out, _ = mark(BOTH[1:])
     assert (
-        f"{BOTH[0]['package']}: not listed, so as the package itself says\n  depends    - package_has_been_revoked\n"
-        in out
+        f"{BOTH[0]['package']}: not listed, so as the package itself says\n"
+        "  depends    - package_has_been_revoked\n" in out
     )
     assert picked(folder, exactly(MIRRORED)) == MIRRORED
     mark([])
@@ -310,8 +313,8 @@ def test_another_file_of_that_name_is_refused_and_nothing_changes(folder, mark):
     code, out, error = mark([line(MIRRORED), line(NEUTRAL, sha256="0" * 64)])
     assert (code, out) == (2, "")
     assert (
-        f"another file than the list means: {folder}/linux-64/numpy-2.3.5-{NEUTRAL}.conda\n  expected: sha256 {'0' * 64}\n"
-        in error
+        f"another file than the list means: {folder}/linux-64/numpy-2.3.5-{NEUTRAL}.conda\n"
+        f"  expected: sha256 {'0' * 64}\n" in error
     )
     after = state(folder)
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
@@ -337,13 +340,20 @@ BAD_LISTS = {
     "- {a: \x01}": "the list is not YAML: {path}\n  found: unacceptable character",
     "# all gone": "not a list: {path}\n  expected: entries that begin with a dash, or [] for none",
     NAME: "not a list: {path}\n",
-    "- numpy": "{path} line 1: not an entry\n  expected: package, reason, added, sha256, only_with\n  found:    numpy",
-    f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n  known: package, reason",
+    "- numpy": "{path} line 1: not an entry\n"
+    "  expected: package, reason, added, sha256, only_with\n"
+    "  found:    numpy",
+    f"- {{{NAME}, {REST}, because: of it}}": "{path} line 1: unknown key: because\n"
+    "  known: package, reason",
     f"- {{{NAME}, {REST}, reason: twice}}": "{path} line 1: the key reason is there twice\n",
-    f"- {{{NAME}, {REST}}}\n\n- {{{NAME}, {REST}}}": "{path} line 3: listed twice: linux-64/numpy-2.3.5-py311h2e04523_0.conda\n",
-    f"- {{{REST}}}": "{path} line 1: package is missing\n  expected: subdir/name-version-build.conda or .tar.bz2\n",
+    f"- {{{NAME}, {REST}}}\n\n- {{{NAME}, {REST}}}": "{path} line 3: listed twice: "
+    "linux-64/numpy-2.3.5-py311h2e04523_0.conda\n",
+    f"- {{{REST}}}": "{path} line 1: package is missing\n"
+    "  expected: subdir/name-version-build.conda or .tar.bz2\n",
     **{
-        f"- {{package: '{name}', {REST}}}": f"line 1: package is wrong\n  expected: subdir/name-version-build.conda or .tar.bz2\n  found:    {name}\n"
+        f"- {{package: '{name}', {REST}}}": "line 1: package is wrong\n"
+        "  expected: subdir/name-version-build.conda or .tar.bz2\n"
+        f"  found:    {name}\n"
         for name in (
             "linux-64/numpy-2.3.5-*.conda",
             "linux-64/numpy-2.3.5-py31[12]h2e04523_0.conda",
@@ -353,14 +363,19 @@ BAD_LISTS = {
             "../linux-64/numpy-2.3.5-0.conda",
         )
     },
-    f"# of conda-forge\n\n- {{{NAME}, added: 2026-11-25}}": "{path} line 3: reason is missing\n  expected: a text\n",
+    f"# of conda-forge\n\n- {{{NAME}, added: 2026-11-25}}": "{path} line 3: reason is missing\n"
+    "  expected: a text\n",
     f"- {{{NAME}, added: 2026-11-25, reason: ' '}}": "line 1: reason is wrong\n",
-    f"- {{{NAME}, added: 2026-11-25, reason: 31284}}": "line 1: reason is wrong\n  expected: a text\n  found:    31284",
+    f"- {{{NAME}, added: 2026-11-25, reason: 31284}}": "line 1: reason is wrong\n"
+    "  expected: a text\n  found:    31284",
     f"- {{{NAME}, reason: hangs}}": "line 1: added is missing\n  expected: a date, 2026-11-25",
-    f"- {{{NAME}, reason: hangs, added: yesterday}}": "line 1: added is wrong\n  expected: a date, 2026-11-25\n  found:    yesterday",
-    f"- {{{NAME}, {REST}, sha256: 62953ae2}}": "line 1: sha256 is wrong\n  expected: 64 hexadecimal digits\n",
+    f"- {{{NAME}, reason: hangs, added: yesterday}}": "line 1: added is wrong\n"
+    "  expected: a date, 2026-11-25\n  found:    yesterday",
+    f"- {{{NAME}, {REST}, sha256: 62953ae2}}": "line 1: sha256 is wrong\n"
+    "  expected: 64 hexadecimal digits\n",
     f"- {{{NAME}, {REST}, sha256: }}": "line 1: sha256 is wrong\n",
-    f"- {{{NAME}, {REST}, only_with: 'mkl >=2025'}}": "line 1: only_with is wrong\n  expected: the name of a package\n",
+    f"- {{{NAME}, {REST}, only_with: 'mkl >=2025'}}": "line 1: only_with is wrong\n"
+    "  expected: the name of a package\n",
 }
 
 
@@ -396,7 +411,7 @@ def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file
 def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
     packages, channels, tmp_path, capsys
 ):
-    """The unpatched one as it would be mirrored: the same package with the patch undone and build number 0."""
+    """A mirrored package is made of ours: the patch is undone, the build number is 0."""
     folder, ours = tmp_path / "channel", specs.exactly(packages["mkl"])
     unpacked = tmp_path / "unpacked"
     extract(packages["mkl"], unpacked)

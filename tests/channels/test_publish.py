@@ -1,4 +1,4 @@
-"""Publishing into a folder: by several at once, killed at any moment, again, and what is refused."""
+"""Publish into a folder: several publishers at once, kills at any moment, repeats and refusals."""
 
 import json
 import os
@@ -218,7 +218,10 @@ def batches(made, of):
 
 
 class Reader(threading.Thread):
-    """Reads the index again and again: it has to be whole, lose nothing, and name nothing that is not there."""
+    """Reads the index again and again.
+
+    Each index has to be whole, keep all earlier names, and name only files that exist.
+    """
 
     def __init__(self, target):
         super().__init__(daemon=True)
@@ -280,7 +283,11 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
 
 
 def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
-    """Ten channels, each killed five times, before, during and after every step: the publisher alone, or all as when a host goes down."""
+    """Ten channels get five kills each, at random moments of every step.
+
+    Half of the kills end the publisher alone. The others also end its children, as a host
+    does that goes down.
+    """
     made = [small.make(tmp_path / "few", number) for number in range(5)]
     started = time.monotonic()
     assert publish(tmp_path / "whole", UNTESTED, *made).returncode == 0
@@ -306,7 +313,10 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
 
 
 def killed_after(seconds, with_its_indexer, target, made):
-    """Publish and kill it, whatever it is doing; whether it was still running. What is there then has to be whole."""
+    """Publish, and kill the publisher after some seconds. Returns whether it was still running.
+
+    What is in the channel then has to be whole.
+    """
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = command.start("publish", "--to", target, UNTESTED, *made, **quiet)
     time.sleep(seconds)
@@ -328,8 +338,12 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom numpy_feedstock import channel_folder\n"
-            f"with channel_folder.locked(Path({str(tmp_path)!r})):\n    print(flush=True)\n    time.sleep(60)",
+            "import time\n"
+            "from pathlib import Path\n"
+            "from numpy_feedstock import channel_folder\n"
+            f"with channel_folder.locked(Path({str(tmp_path)!r})):\n"
+            "    print(flush=True)\n"
+            "    time.sleep(60)",
         ],
         env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")},
         stdout=subprocess.PIPE,

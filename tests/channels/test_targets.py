@@ -1,4 +1,7 @@
-"""Publishing to real servers: each of nginx, as an Artifactory that files are PUT to, SeaweedFS as S3, and Quetz."""
+"""Publish to real servers.
+
+nginx takes PUT as Artifactory does. SeaweedFS speaks S3. Quetz is itself.
+"""
 
 import asyncio
 import contextlib
@@ -358,7 +361,7 @@ def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
         publisher.start()
     seen, lost = set(), []
     while any(publisher.is_alive() for publisher in publishers):
-        # what a reader has seen once, it has to see ever after: the last index alone may have all by luck
+        # a name may never go away again; the last index alone could be whole by luck
         names = index_of(bucket).keys()
         lost += seen - names
         seen |= names

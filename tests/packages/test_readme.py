@@ -57,7 +57,10 @@ NEED_CONDA = [
     if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command
 ]
 PIN = "echo 'numpy 2.3.5 mkl*_1*' >> /opt/conda/envs/app/conda-meta/pinned"
-ONE_VARIANT = "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl-2026 --build-config > one.yaml"
+ONE_VARIANT = (
+    "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl-2026"
+    " --build-config > one.yaml"
+)
 
 
 def test_every_command_of_the_pages_is_accounted_for():

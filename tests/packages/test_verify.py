@@ -229,7 +229,7 @@ def test_a_leaked_path_in_text_and_binary(pattern, path, broken, unpacked):
 
 
 def test_the_folder_it_was_built_in_is_known_from_its_own_record(broken, unpacked):
-    """Which names one where the builder alone wrote it: in our own packages that is a finding, too."""
+    """The builder alone wrote that record. In our own packages it is a finding, too."""
     rendered = "info/recipe/rendered_recipe.yaml"
 
     def built_elsewhere(folder):
@@ -458,8 +458,9 @@ def test_a_package_of_another_name_is_said_to_be_one(channels):
     done = verify(package)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        f"not a package of numpy for Linux: {package}\n  expected: numpy for linux-*\n  found:    mkl for linux-64"
-        in done.stderr
+        f"not a package of numpy for Linux: {package}\n"
+        "  expected: numpy for linux-*\n"
+        "  found:    mkl for linux-64" in done.stderr
     )
 
 
@@ -491,7 +492,7 @@ def test_a_product_that_was_moved_to_another_module_of_the_import(broken, unpack
 
 
 def test_code_in_the_file_that_the_build_fills_in(broken, unpacked):
-    """numpy/__config__.py is another one in each build: its strings may differ, its code may not."""
+    """Each build writes numpy/__config__.py: its strings may differ, its code may not."""
     config = f"{SITE}/numpy/__config__.py"
     assert broken(edit_text(config, lambda text: text.replace('"gcc"', '"clang"'))) == set()
 
