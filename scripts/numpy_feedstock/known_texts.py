@@ -1,19 +1,18 @@
 """The Python files of numpy's affected releases, by hash, from upstream's source archives.
 
-known_texts.json holds them. A new release is added to it by
+known_texts.json holds them. To add a release, run this module from the repository's root:
 
-    build/venv/bin/python -m numpy_feedstock.known_texts FOLDER
+    PYTHONPATH=scripts build/venv/bin/python -m numpy_feedstock.known_texts FOLDER
 
-with scripts/ on PYTHONPATH and a folder that holds the source archive of each release
-(numpy-2.3.5.tar.gz) and a wheel of each release.
+FOLDER holds the source archive (numpy-2.3.5.tar.gz) and one wheel of each release.
 """
 
+import argparse
 import functools
 import hashlib
 import io
 import json
 import re
-import sys
 import tarfile
 import tokenize
 import zipfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import patch
+from .errors import UsageError
 
 FILE = Path(__file__).with_name("known_texts.json")
 CONFIG = "numpy/__config__.py"
@@ -102,27 +102,44 @@ def _is_plain(string: str) -> bool:
 
 
 def make(folder: Path) -> dict[str, Any]:
-    """Return the content of known_texts.json for the archives and wheels in a folder."""
+    """Return the content of known_texts.json for the archives and wheels in a folder.
+
+    Raises UsageError when the folder lacks one of them.
+    """
     files: dict[str, dict[str, list[str]]] = {}
     templates: list[str] = []
     releases = {}
     for release in sorted(patch.applies_to()):
-        config = ""
-        with tarfile.open(folder / f"numpy-{release}.tar.gz") as tar:
-            for name, data in _texts(tar):
-                if name == f"{CONFIG}.in":
-                    config = data.decode()
-                    continue
-                sha256 = hashlib.sha256(data).hexdigest()
-                files.setdefault(name, {}).setdefault(sha256, []).append(release)
+        texts = _texts_of_archive(_only_file(folder, f"numpy-{release}.tar.gz"))
+        config = texts.pop(f"{CONFIG}.in").decode()
+        for name, data in texts.items():
+            sha256 = hashlib.sha256(data).hexdigest()
+            files.setdefault(name, {}).setdefault(sha256, []).append(release)
         if config not in templates:
             templates.append(config)
-        (wheel,) = folder.glob(f"numpy-{release}-cp*.whl")
+        wheel = _only_file(folder, f"numpy-{release}-cp*.whl")
         releases[release] = {
             "config_template": templates.index(config),
             "extensions": sorted(_extensions(wheel)),
         }
     return {"releases": releases, "config_templates": templates, "files": files}
+
+
+def _only_file(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UsageError(
+            f"cannot read the releases in {folder}",
+            expected=f"one file {pattern}",
+            found=", ".join(path.name for path in found) or "none",
+            remedy="download it from PyPI: pip download",
+        )
+    return found[0]
+
+
+def _texts_of_archive(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as tar:
+        return dict(_texts(tar))
 
 
 def _texts(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
@@ -142,5 +159,20 @@ def _extensions(wheel: Path) -> Iterator[str]:
                 yield name.split(".")[0]
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write known_texts.json.")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="holds the source archive and one wheel of each affected release",
+    )
+    try:
+        content = make(parser.parse_args().folder)
+    except UsageError as error:
+        parser.error(str(error))
+    FILE.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(make(Path(sys.argv[1])), indent=1, sort_keys=True) + "\n")
+    main()

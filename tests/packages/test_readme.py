@@ -41,7 +41,8 @@ RUN_HERE = [
 ]
 # one after the other, on a folder of the test's
 CHANNEL = "/srv/conda/fixed"
-ON_A_CHANNEL = [command for command in COMMANDS if CHANNEL in command]
+MAKE_KEY = "./scripts/feedstock make-key"
+ON_A_CHANNEL = [MAKE_KEY, *(command for command in COMMANDS if CHANNEL in command)]
 # on a mirror of the test's, and on an environment of the test's
 MIRROR, HEALED = "/srv/conda/mirror", "/srv/conda/healed"
 HOTFIX = [command for command in COMMANDS if MIRROR in command]
@@ -148,8 +149,8 @@ def test_the_narrowed_conda_build_is_one_variant(tmp_path):
 
 
 def test_what_is_published_can_be_checked_and_marked(packages, tmp_path, monkeypatch):
-    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "key.pem"))
-    signing.make(tmp_path / "key.pem")
+    monkeypatch.delenv(signing.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for command in ON_A_CHANNEL:
         command = on_this_machine(command).replace(CHANNEL, str(tmp_path / "fixed"))
         done = subprocess.run(command, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
