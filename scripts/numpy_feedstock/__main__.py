@@ -3,7 +3,7 @@
 import os
 import sys
 
-# what a program gets whose reader is gone: it is no fault of the verb
+# the error of a program whose reader is gone: it is no fault of the verb
 _EXIT_CODE_OF_OUTPUT = 1
 
 
@@ -26,7 +26,7 @@ def run() -> int:
         sys.stdout = open(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)
-    # a name that is no UTF-8 is shown escaped
+    # a file name that is not UTF-8 is shown with escapes
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         from .cli import main
@@ -35,7 +35,7 @@ def run() -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # the interpreter would try once more to write at its end
+        # at its end the interpreter would try to write once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_CODE_OF_OUTPUT
     except OSError as error:

@@ -15,8 +15,8 @@ from .errors import FeedstockError
 def mirror(suite: str) -> str | None:
     """Return the URL of the first archive that has a suite of Debian.
 
-    Only the archives of apt's own configuration are asked. Returns None when none of them has it,
-    and without apt.
+    Only the archives of apt's own configuration are asked. Returns None when none of them has
+    the suite, and when apt is not there.
     """
     import urllib.request
 

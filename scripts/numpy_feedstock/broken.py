@@ -1,4 +1,4 @@
-"""The list of broken builds, broken.yaml: each named by its exact file, with the reason."""
+"""The list of broken builds, broken.yaml. It names the exact file and the reason of each."""
 
 import dataclasses
 import datetime
@@ -38,7 +38,7 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
 
 
 def _is_package(value: Any) -> bool:
-    # here, because importing it takes long
+    # imported here, because the import takes long
     import rattler
 
     subdirs = "|".join(str(subdir) for subdir in rattler.Subdir.all())
@@ -47,7 +47,7 @@ def _is_package(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """What an entry's key may hold: in words, and whether a value is right."""
+    """What a key of an entry may hold: in words, and as a test of a value."""
 
     form: str
     is_right: Callable[[Any], bool]
@@ -69,7 +69,7 @@ def read(path: Path = PATH) -> list[BrokenBuild]:
         loader = yaml.SafeLoader(path.read_text())
         tree = loader.get_single_node()
         if not isinstance(tree, yaml.SequenceNode):
-            # also a file that lost its content: it would unmark all
+            # an empty file is refused, too: it would unmark all builds
             raise UsageError(
                 f"not a list: {path}", expected="entries that begin with a dash, or [] for none"
             )
@@ -103,7 +103,7 @@ def _checked(entries: list[tuple[int, list[str], Any]], path: Path) -> list[Brok
 
 
 def _keys(node: yaml.Node) -> list[str]:
-    # of a key that is there twice the dict has only the last
+    # the dict keeps only the last value of a key that is there twice
     if not isinstance(node, yaml.MappingNode):
         return []
     return [str(key.value) for key, _ in node.value]

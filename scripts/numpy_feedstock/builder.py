@@ -110,7 +110,7 @@ def _build(
             output_dir=work,
             channels=channels,
             no_build_id=True,
-            # compressed in earnest in the canonical form
+            # fast: the canonical form compresses the package well later
             package_format="conda:1",
             progress_callback=cast(Any, log),
         )

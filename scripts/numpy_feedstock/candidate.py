@@ -24,8 +24,8 @@ class Candidate:
     path: Path
     subdir: str
     sha256: str
-    statement: Json | None  # None for one that is published already
-    objections: tuple[str, ...] = ()  # it may be published in spite of them
+    statement: Json | None  # None for a package that is published already
+    objections: tuple[str, ...] = ()  # the package may be published in spite of them
 
     @property
     def subject(self) -> Subject:
@@ -43,7 +43,8 @@ class Allowed:
 def examine(path: Path, allowed: Allowed, say: Say) -> Candidate:
     """Return the Candidate for a package. It is unpacked once.
 
-    Raises UsageError for what is no package of ours, FeedstockError for a refused one.
+    Raises UsageError for a file that is no package of ours, FeedstockError for a refused
+    package.
     """
     if not path.is_file():
         raise UsageError(f"no such file: {path}")

@@ -27,7 +27,7 @@ def configured() -> list[str]:
 
 
 def url(name: str | Path) -> str:
-    """Return the URL of a channel. Raises UsageError for what cannot be one.
+    """Return the URL of a channel. Raises UsageError for a text that cannot name one.
 
     name : a URL, a folder, or a name such as conda-forge
     """
@@ -63,7 +63,9 @@ def reachable(name: str | Path) -> bool:
 def choose(asked: Sequence[str] | None) -> list[str]:
     """Return the channels to build from: names, or ["bootstrap"].
 
-    asked : values of --channel. Raises UsageError for one that does not answer.
+    asked : values of --channel
+
+    Raises UsageError when a channel does not answer.
     """
     if asked and list(asked) == ["bootstrap"]:
         return list(asked)

@@ -14,7 +14,7 @@ from .provenance import NotTrusted, Subject
 from .repodata import Entries, Entry
 from .targets import Target
 
-# a name that stays inside of its folder
+# a file name that cannot lead out of its folder
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]*\.(conda|tar\.bz2)")
 _NUMPY_FILE = re.compile(r"numpy-[^/]*\.(conda|tar\.bz2)")
 _STATEMENT = re.compile(r"(?P<stem>numpy-[^/]*?)(\.publish)?\.intoto\.jsonl")
@@ -38,7 +38,7 @@ def check(target: Target, keys: Sequence[SSlibKey], hashes: KnownHashes) -> list
 
 
 def only(rows: Sequence[Row], filenames: Sequence[str]) -> list[Row]:
-    """Return the rows of these packages, and a row for each that is not in the index."""
+    """Return the rows of these packages. A package that the index lacks has a row, too."""
     found = [row for row in rows if row.package in filenames]
     missing = sorted(set(filenames) - {row.package for row in found})
     return [*found, *(Row(name, "", "", "not in the index") for name in missing)]
@@ -62,7 +62,7 @@ class Subdir:
             fault = _difference(form, entries, listed)
             if fault:
                 yield Row(form, self.subdir, "", fault)
-        # also what only one form of the index lists: a solver may read just that one
+        # a solver may read just one form of the index, so each form counts
         numpys: dict[str, Entry] = {}
         for entries in reversed(forms.values()):
             numpys |= _numpys(entries)
@@ -74,7 +74,7 @@ class Subdir:
         return self.target.read(self.subdir, name)
 
     def _read_forms(self, forms: dict[str, Entries]) -> Iterator[Row]:
-        """Read each form of the index into ``forms``. Yields a row for each that cannot be read."""
+        """Read the forms of the index into ``forms``. Yields a row for each unreadable form."""
         names = (repodata.JSON, repodata.ZST, repodata.SHARDS, *channel_folder.OLD_INDEXES)
         for name in names:
             try:
@@ -88,7 +88,7 @@ class Subdir:
                 yield Row(name, self.subdir, "", fault)
 
     def _read_form(self, name: str, forms: dict[str, Entries]) -> tuple[Entries | None, list[str]]:
-        """Return (the entries of one form, None where it is not there; what else is wrong)."""
+        """Return the entries of one form (None when the form is not there), and its faults."""
         data = self._read(name)
         where = f"{self.target.url}/{self.subdir}/{name}"
         if data is None:
@@ -141,7 +141,7 @@ class Subdir:
         return "", facts.objections
 
     def _unlisted(self, numpys: Entries) -> Iterator[Row]:
-        """Yield what is in the folder and not in the index."""
+        """Yield a row for each file that is in the folder and not in the index."""
         stems = {name.removesuffix(".conda").removesuffix(".tar.bz2") for name in numpys}
         for name in self.target.names(self.subdir):
             if _NUMPY_FILE.fullmatch(name) and name not in numpys:

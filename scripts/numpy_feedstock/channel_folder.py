@@ -21,7 +21,7 @@ from .errors import FeedstockError, UsageError
 Say = Callable[[str], None]
 
 FREE_SPACE = "free some space and run the same command again"
-# in noarch, where it is there: what the indexer changes in the entries of other packages
+# the patch package, in noarch: the indexer changes other packages' entries by it
 PATCH_PACKAGE = "numpy-feedstock-repodata-patches-1-0.conda"
 PACKAGE_PATTERNS = ("*.conda", "*.tar.bz2")
 # Index files that the indexer does not write. Conda's classic solver reads the first of them
@@ -36,10 +36,10 @@ OLD_INDEXES = (
     "repodata.jlap",
     "current_repodata.jlap",
 )
-# in this order: a reader that sees the new list has to find the new shards
+# moved in this order: a reader that sees the new list has to find the new shards
 _WRITTEN_INDEXES = ("repodata_shards.msgpack.zst", "repodata.json.zst", "repodata.json")
 _SECONDS_OF_A_DAY = 86_400
-# the host and the process that write it are in the name of an unfinished file
+# an unfinished file is named after the host and the process that write it
 _PARTIAL = re.compile(r"\..+\.(?P<host>[^/]+)-(?P<process>\d+)\.partial")
 
 
@@ -68,7 +68,10 @@ class Lock:
     holder: str
 
     def check(self) -> None:
-        """Raise FeedstockError when another host holds the lock, too: its locks do not reach us."""
+        """Raise FeedstockError when another host holds the lock, too.
+
+        Then the locks of the two hosts do not reach each other.
+        """
         found = self.path.read_text(errors="replace")
         if found != self.holder:
             raise FeedstockError(
@@ -84,15 +87,15 @@ class Lock:
 def locked(folder: Path, say: Say = print, patience: float = 600) -> Iterator[Lock]:
     """Be the only writer of a channel among all processes, and among hosts where locks reach them.
 
-    What is written meanwhile has the permissions of the folder. Raises FeedstockError when
-    another writer holds the lock longer than `patience` (seconds), or when there are no locks.
+    New files get the permissions of the folder meanwhile. Raises FeedstockError when another
+    writer holds the lock longer than `patience` (seconds), or when the file system has no locks.
 
     say : called with a line for a person when another writer has to be waited for
     """
     check_writable(folder)
     refuse_useless_locks(folder)
     with _permissions_of(folder), _open_lock(folder / ".lock") as stream:
-        # a record lock ends with the process that holds it, and file servers have it, too
+        # a record lock ends with its process, and file servers know it, too
         _wait_for_lock(stream, folder, say, patience)
         lock = Lock(folder / ".lock", f"{socket.gethostname()} process {os.getpid()}")
         stream.truncate(0)
@@ -192,7 +195,7 @@ def _mount_of(folder: Path, lines: list[str]) -> tuple[str, set[str]]:
 
 
 def fault_of_locks(kind: str, options: set[str]) -> str:
-    """Return why locks on a file system do not reach other hosts; "" when they do, or may."""
+    """Return why locks on a file system do not reach other hosts; "" when they may reach them."""
     if kind in ("nfs", "nfs4"):
         useless = options & {"nolock", "local_lock=all", "local_lock=posix"}
         return f"mounted with {', '.join(sorted(useless))}" if useless else ""
@@ -204,7 +207,10 @@ def fault_of_locks(kind: str, options: set[str]) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed writers left. A file that a live writer of another host fills stays."""
+    """Remove the files that killed writers left.
+
+    A file stays when a writer on another host may still fill it.
+    """
     for path in folder.glob("*/.*.partial"):
         with contextlib.suppress(OSError):
             if _is_abandoned(path):
@@ -237,7 +243,7 @@ def add(package: Path, folder: Path, subdir: str) -> Path:
     with locked(folder):
         is_known = target.exists()
         copy(package, target, os.replace)
-        # the indexer does not read a file again whose name it knows
+        # the indexer does not read a file again when it knows the name
         index(folder, force=is_known)
     return target
 
@@ -326,7 +332,7 @@ def old_indexes(folder: Path) -> list[Path]:
 
 def _index(folder: str, force: bool, say: Say) -> list[str]:
     """Index a folder in a process of its own. Returns the packages that cannot be read."""
-    # an indexer outlives a publisher that is killed: the next one waits for it
+    # an indexer outlives a killed publisher: the next publisher waits for it
     with open(Path(folder, ".index.lock"), "a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         unreadable = _unreadable(Path(folder), force)

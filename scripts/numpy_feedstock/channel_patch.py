@@ -20,22 +20,22 @@ from .package_info import read_index
 from .repodata import Entries, Entry
 
 Json = dict[str, Any]
-Instructions = dict[str, Json]  # subdir: what its patch_instructions.json holds
+Instructions = dict[str, Json]  # {subdir: the content of its patch_instructions.json}
 
-# Conda's own indexer writes it where a build is revoked: no package has this name. The
-# instructions `revoke` and `remove` are no use here: py-rattler's indexer ignores the one, and
-# leaves the entry of the other in its place, where conda, unlike rattler, still takes it.
+# No package has this name. Conda's own indexer adds it to the dependencies of a revoked build.
+# The instructions `revoke` and `remove` do not help: py-rattler's indexer ignores `revoke`. It
+# leaves the entry of a removed build in its place, and conda, unlike rattler, still takes it.
 UNSATISFIABLE = "package_has_been_revoked"
-# of an entry what solvers and installers go by
+# the keys of an entry that solvers and installers use
 _COMPARED_KEYS = ("depends", "constrains", "track_features", "sha256")
-# what other tools patch
+# the keys that other tools patch
 _PATCHED_KEYS = ("depends", "constrains", "track_features", "features")
 
 
 def desired(builds: Sequence[BrokenBuild], folder: Path) -> Instructions:
     """Return the instructions for the listed builds that the channel holds.
 
-    Raises UsageError when a file of that name is another one.
+    Raises UsageError when a file has a listed name and another sha256.
     """
     found: Instructions = {}
     for build in builds:
@@ -128,7 +128,7 @@ def add(folder: Path, instructions: Instructions) -> None:
 
 
 def read_entries(folder: Path) -> Entries:
-    """Return {"subdir/file name": its entry in the index}, of all but the patch package.
+    """Return {"subdir/file name": its entry in the index}, without the patch package.
 
     Raises FeedstockError for an index that is not whole.
     """
@@ -153,7 +153,7 @@ def predicted(
         own = read_index(folder / package)
         requirements = {key: own.get(key, []) for key in ("depends", "constrains")}
         entry = {**before[package], **requirements, **wanted.get(package, {})}
-        # the indexer leaves out what is empty
+        # the indexer leaves out empty values
         after[package] = {
             key: value for key, value in entry.items() if value != [] or key in before[package]
         }
@@ -171,7 +171,7 @@ def check_applied(entries: Entries, instructions: Instructions) -> None:
 
 
 def refuse_other_patches(folder: Path, entries: Entries, ours: Sequence[Instructions]) -> None:
-    """Raise UsageError when another tool changed the index: a new one would lose its changes.
+    """Raise UsageError when another tool changed the index. A new index would lose its changes.
 
     ours : instructions that entries may be changed by; a run that was cut off leaves some changed
     """
@@ -238,7 +238,7 @@ def change_index(folder: Path, builds: Sequence[BrokenBuild], is_dry_run: bool, 
     before = read_entries(folder)
     wanted, known = desired(builds, folder), current(folder)
     after = predicted(folder, before, wanted, known)
-    # also when an earlier run was cut off after it had put the patch
+    # an earlier run may have been cut off after it had put the patch
     if (wanted, before) == (known, after):
         if not is_dry_run:
             channel_folder.remove_old_indexes(folder, say)

@@ -30,7 +30,7 @@ class Finding:
     """What is wrong with one file of one package.
 
     package : its file name
-    file : its name inside of the package; "" when it is about the package as a whole
+    file : its name inside of the package; "" for a finding about the whole package
     """
 
     package: str
@@ -105,7 +105,7 @@ def check_paths(unpacked: Unpacked) -> Iterator[Fault]:
             yield name, path, "no path of the building machine"
 
 
-# what packages name as well, such as /usr/local; only below them is a folder a person's
+# packages name these as well, such as /usr/local; only folders below them are a person's
 _SHARED_FOLDERS = {"dev", "etc", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "var"}
 
 
@@ -149,7 +149,7 @@ def _path_around(data: bytes, match: re.Match[bytes]) -> str:
     before = re.search(rb"[\w./:+@-]*$", data[max(0, match.start() - 300) : match.start()])
     after = re.match(rb"[\w./+@-]*", data[match.start() : match.start() + 300])
     assert before is not None and after is not None
-    # one and the same text for all files, however long the placeholder is
+    # the same text for all files, however long the placeholder is
     text = (before[0] + after[0]).decode(errors="replace")
     return re.sub(r"(_placehold)+.*", "_placehold...", text)
 
@@ -208,7 +208,7 @@ def _flavour(specs: list[str]) -> str | None:
 
 
 def _dependencies(unpacked: Unpacked, blas: str | None) -> Iterator[tuple[str, str]]:
-    """Yield (found, allowed) for each dependency that is missing, too many, or another one."""
+    """Yield (found, allowed) for each dependency that is missing, surplus or different."""
     rules = policy()["metadata"]
     allowed = _allowed_dependencies(unpacked.patched, blas)
     for spec in unpacked.specs:
@@ -266,7 +266,7 @@ def names(unpacked: Unpacked) -> list[str]:
 
 
 def findings(path: Path, unpacked: Unpacked, say: Say) -> list[Finding]:
-    """Return every Finding of every check on a package.
+    """Return all findings of all checks on a package.
 
     A check that fails on a package is a Finding, too: the other checks still run.
     """
@@ -296,14 +296,14 @@ def _run(
     except TooSlow as error:
         found.append(Finding(filename, "", name, str(error), "a check that ends"))
     except Exception as error:
-        # what strangers made can raise anything, and must not hide other results
+        # a stranger's file can raise any error; it must not hide other results
         what = f"the check failed: {type(error).__name__}: {str(error)[:200]}"
         found.append(Finding(filename, "", name, shown(what), "files that can be checked"))
     return found
 
 
 def not_checked(unpacked: Unpacked) -> list[str]:
-    """Return what could not be looked at on this machine, a line each."""
+    """Return a line for each thing that could not be looked at on this machine."""
     with contextlib.suppress(TooSlow), time_limit("what was not checked"):
         return list(map(shown, python_checks.not_checked(unpacked)))
     return ["nothing was said in time"]

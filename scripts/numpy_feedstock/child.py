@@ -65,7 +65,7 @@ def _main(
     function: Callable[..., Any], args: tuple[Any, ...], log: Path, sender: "Connection"
 ) -> NoReturn:
     os.setsid()
-    # the parent gets Ctrl-C and ends this group; only then is it tidied up
+    # the parent gets Ctrl-C and ends this group, and tidies up after that
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(log, "a", buffering=1, errors="replace") as stream:
         os.dup2(stream.fileno(), sys.stdout.fileno())
@@ -97,11 +97,11 @@ def _outcome(
 
 def _end(process: "SpawnProcess") -> None:
     process.join(timeout=2)
-    # also when it has ended: what it started may outlive it
+    # also when the child has ended: its own children may outlive it
     assert process.pid is not None
     end_group(process.pid, reap=process.is_alive)
     if process.is_alive():
-        # a child that has just begun leads no group yet
+        # a child that has just started leads no group yet
         process.kill()
     process.join()
 
@@ -116,7 +116,7 @@ def end_group(leader: int, reap: Callable[[], object]) -> None:
         deadline = time.monotonic() + seconds
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, number)
-            # a signal only asks the kernel: look until none is left
+            # a signal is only a request to the kernel: look until no process is left
             while time.monotonic() < deadline:
                 reap()
                 os.killpg(leader, 0)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from .errors import FeedstockError
 
-# name of the verb, whose module is in verbs/: one line of help
+# {name of the verb: one line of help}; the module of a verb is in verbs/
 VERBS = {
     "variants": "list the packages to build",
     "build": "build and test the packages",
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run one verb. Returns the exit code: 0 done, 1 the work failed, 2 wrong use."""
     args = parser().parse_args(argv)
-    # SIGTERM tidies up as Ctrl-C does
+    # after SIGTERM the command tidies up as after Ctrl-C
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(args.execute(args))

@@ -44,7 +44,7 @@ def serve(say: Callable[[str], None]) -> Iterator[Callable[[], Counts]]:
         )
         yield lambda: (0, 0)
         return
-    # a server that was killed leaves its socket: clients would wait for it
+    # a killed server leaves its socket, and clients would wait for an answer
     _socket().unlink(missing_ok=True)
     server = _start()
     try:
@@ -87,6 +87,6 @@ def _environment() -> dict[str, str]:
         **inherited,
         "SCCACHE_DIR": str(paths.COMPILER_CACHE),
         "SCCACHE_SERVER_UDS": str(_socket()),
-        # seconds: ends a server whose owner was killed
+        # seconds; then a server ends whose owner was killed
         "SCCACHE_IDLE_TIMEOUT": "3600",
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
 
-# of a file; more is no table that a linker writes
+# in one table of a file; no linker writes more
 _MOST_ENTRIES = 100_000
 
 
@@ -73,7 +73,7 @@ def parse(data: bytes) -> Elf | None:
     except TooSlow:
         raise
     except Exception as error:
-        # pyelftools raises whatever the bytes lead to: struct.error, KeyError, MemoryError ...
+        # pyelftools raises many kinds of errors: struct.error, KeyError, MemoryError ...
         raise ValueError(f"broken ELF file: {error or type(error).__name__}") from None
 
 

@@ -1,4 +1,4 @@
-"""Environments of programs that are no part of the command: each from a locked list, in build/."""
+"""Environments in build/ for other programs. A locked list names the content of each."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ def made(lock: Path) -> Path:
 
 
 def site_packages(lock: Path) -> Path:
-    """Return the folder of its libraries, for PYTHONPATH."""
+    """Return the folder of an environment's libraries, for PYTHONPATH."""
     (folder,) = made(lock).glob("lib/python3*/site-packages")
     return folder
 

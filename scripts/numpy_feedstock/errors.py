@@ -1,10 +1,10 @@
-"""The one root of the errors that a user may meet, and how strange text is shown."""
+"""The base class of all errors that a user may meet, and how strange text is shown."""
 
 from typing import Any
 
 
 class FeedstockError(Exception):
-    """Something the user can act on.
+    """An error that the user can act on.
 
     what : what failed and where
     details : expected, found, remedy, known, log and so on; each is a line, in this order

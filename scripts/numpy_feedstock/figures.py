@@ -36,12 +36,12 @@ def record(name: str, result: Measurement) -> None:
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Return {block: what stands between its marks} of a page."""
+    """Return {block: the text between its marks} of a page."""
     return dict(re.findall(r"<!-- (\S+) -->\n(.*?)<!-- /\1 -->", text, re.DOTALL))
 
 
 def pasted(block: str) -> str:
-    """Return what a page has to hold between the marks of a block."""
+    """Return the text that a page has to hold between the marks of a block."""
     return render(block, measurements.load(BLOCKS[block].result)) + "\n"
 
 
@@ -62,7 +62,7 @@ def _with_result(text: str, name: str) -> str:
     """Return the text of a page with all blocks of a result made anew."""
     for block, content in blocks(text).items():
         if BLOCKS[block].result == name:
-            # the mark belongs to what is replaced, because a block that was never filled is empty
+            # the mark is replaced, too, because a block that was never filled is empty
             mark = f"<!-- {block} -->\n"
             text = text.replace(mark + content, mark + pasted(block))
     return text
@@ -133,7 +133,7 @@ def _both(values: Iterable[int]) -> str:
 
 
 def _hang_summary(result: HangMatrix, style: str) -> str:
-    """At most eight rows: cells that differ by the number of threads alone are one row."""
+    """Return at most eight rows. Cells that differ only by the number of threads are one row."""
     rows = []
     for blas, layer in hang_plot.layers(result):
         cells = [row for row in result.rows if (row.blas, row.layer) == (blas, layer)]

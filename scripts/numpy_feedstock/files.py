@@ -1,4 +1,4 @@
-"""Files: what is asked of any of them."""
+"""What can be asked of any file."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Git: what the repository says about this checkout."""
+"""What git says about this checkout."""
 
 import subprocess
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from .measurements import HangMatrix, HangRow
 LAYER_AS_BUILT = "as built"
 _LIBRARIES = {"mkl": "MKL", "openblas": "OpenBLAS"}
 
-# where the colours of GitHub's light page are replaced by those of its dark page
+# replaces the colours of GitHub's light page by those of its dark page
 _TEXT, _TEXT_ON_DARK = "#1f2328", "#e6edf3"
 _DARK_PAGE = (
     f'<style>@media (prefers-color-scheme: dark) {{ [fill="{_TEXT}"] '
@@ -37,7 +37,7 @@ def layers(result: HangMatrix) -> list[tuple[str, str]]:
 
 
 def label(blas: str, layer: str) -> str:
-    """Return how people are told of a flavour ("mkl-2026") and its threading layer."""
+    """Return the words for a flavour ("mkl-2026") and its threading layer."""
     library, _, version = blas.partition("-")
     name = f"{_LIBRARIES[library]} {version}".strip()
     if layer == LAYER_AS_BUILT:
@@ -47,7 +47,7 @@ def label(blas: str, layer: str) -> str:
 
 def draw(result: HangMatrix) -> str:
     """Return the SVG. The same result gives the same text, byte for byte."""
-    # 30 MB of native code that only this function needs
+    # imported here: 30 MB of native code that only this function needs
     import vl_convert
 
     svg: str = vl_convert.vegalite_to_svg(_specification(result))
@@ -109,7 +109,7 @@ def _config() -> dict[str, Any]:
 
 
 def _cells(result: HangMatrix) -> Iterator[dict[str, object]]:
-    """Yield what the plot shows of each panel, BLAS and number of threads: all glibcs together."""
+    """Yield a record for each panel, BLAS and number of threads. It has all glibcs together."""
     for (kind, how), panel in _PANELS.items():
         shares: dict[tuple[str, int], tuple[int, int]] = {}
         for row in result.rows:

@@ -1,6 +1,6 @@
 """The HTTP client of the project. Its errors name what failed and show no secret.
 
-httpx2, not requests: requests puts what a ~/.netrc holds in the place of an Authorization header.
+httpx2 is used, because requests replaces an Authorization header by the content of ~/.netrc.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _PROXY_SCHEMES = ("http", "https")
 _TIMEOUT = httpx2.Timeout(300, connect=15)
 _REDIRECTS = 5
-# no index and no package is as large; a server may send without an end
+# larger than every index and package; a server may send without an end
 _MAX_BYTES = 2 << 30
 
 
@@ -40,7 +40,7 @@ def _is_proxy(value: str) -> bool:
     full = value if "://" in value else f"http://{value}"
     try:
         parts = urllib.parse.urlsplit(full)
-        # a port that is no number raises when it is read
+        # reading a port that is no number raises ValueError
         port_is_good = parts.port is None or parts.port > 0
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""Results of numpy's own tests, as pytest writes them in JUnit's XML."""
+"""The results of numpy's own tests, which pytest writes as JUnit XML."""
 
 import collections
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Hashes of files that were read before, so that an unchanged channel is not read again."""
+"""Hashes of files that were read before. So an unchanged channel is not read again."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ class KnownHashes:
 
     def find(self, subdir: str, name: str) -> str | None:
         """Return the sha256 of a file of the target, or None when it is not there."""
-        # before the file is read: what changes meanwhile gets another identity
+        # asked before the file is read: a file that changes meanwhile gets another identity
         identity = self._target.identity(subdir, name)
         key = f"{self._target.url}/{subdir}/{name}"
         known = self._known.get(key)
@@ -44,7 +44,7 @@ class KnownHashes:
         return found
 
     def save(self) -> None:
-        """Keep the hashes for the next check. A folder that cannot be written is no error."""
+        """Keep the hashes for the next check. If the folder cannot be written, nothing is kept."""
         partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)

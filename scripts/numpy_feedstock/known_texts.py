@@ -34,9 +34,9 @@ _LEFT_OUT = re.compile(r"/(tests|src|_build_utils|code_generators|lapack_lite)/|
 class KnownTexts:
     """What numpy of one release consists of.
 
-    hashes : {file: sha256} of its Python files, as in "numpy/version.py"; tests are left out
-    config : text of the template that the build makes numpy/__config__.py of
-    extensions : modules in C, "numpy/_core/_multiarray_umath"
+    hashes : {file: sha256} of its Python files without the tests; "numpy/version.py" is a file
+    config : text of the template from which the build makes numpy/__config__.py
+    extensions : modules in C, such as "numpy/_core/_multiarray_umath"
     """
 
     hashes: dict[str, str]

@@ -9,10 +9,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-_SHARED = 0x80  # in the kind of a value that a later one refers to
-_CODE_INTEGERS = 5  # of a code object, before its other values
+_SHARED = 0x80  # this bit is set in the kind of a value that later ones refer to
+_CODE_INTEGERS = 5  # numbers at the start of a code object, before its other values
 _DEEPEST = 200
-# kinds of values: their letter, with the bytes that say their length
+# {letter of a kind of value: number of bytes that hold its length}
 _TEXTS = {"z": 1, "Z": 1, "a": 4, "A": 4, "u": 4, "t": 4, "s": 4}
 _SEQUENCES = {")": 1, "(": 4, "[": 4, "<": 4, ">": 4}
 _FIXED = {"i": 4, "I": 8, "g": 8, "y": 16}
@@ -20,7 +20,7 @@ _NAMES = "NFTS."
 
 
 class BadMarshal(ValueError):
-    """Bytes that are no values in marshal's format."""
+    """The bytes are no values in marshal's format."""
 
 
 def parse(data: bytes) -> Any:
@@ -56,7 +56,7 @@ class _Reader:
             return self._shared[self._number(4)]
         if not kind_and_flag & _SHARED:
             return self._content(kind, depth)
-        # the place is taken before what is inside of the value takes its own
+        # a value takes its place in the list before the values inside it take theirs
         place = len(self._shared)
         self._shared.append(None)
         self._shared[place] = self._content(kind, depth)
@@ -83,13 +83,13 @@ class _Reader:
 
     def _text(self, kind: str) -> Any:
         data = self._take(self._number(_TEXTS[kind]))
-        # how a text is kept depends on what else the compiler had kept
+        # the kind of a text depends on the other texts that the compiler kept
         return ("bytes" if kind == "s" else "text"), data
 
     def _sequence(self, kind: str, depth: int) -> Any:
         number = self._number(_SEQUENCES[kind])
         values = [self.value(depth + 1) for _ in range(self._possible(number))]
-        if kind in "<>":  # the order of a set is another one in each process
+        if kind in "<>":  # each process may order a set in another way
             values.sort(key=repr)
         return {")": "("}.get(kind, kind), tuple(values)
 

@@ -1,4 +1,4 @@
-"""Results of the verbs that measure, and the JSON files in which the last ones are kept."""
+"""Results of the verbs that measure, and the JSON files that keep the last results."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ from . import paths
 
 FOLDER = paths.ROOT / "tests" / "evidence"
 
-Share = tuple[int, int]  # so many of so many: imports that hung, imports that were tried
+Share = tuple[int, int]  # how many imports hung, how many were tried
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ReleaseRow:
 
     release: str
     verdict: str  # AFFECTED, FIXED or UNKNOWN, as audit_numpy.py defines them
-    reason: str = ""  # of UNKNOWN
-    has_check: bool = False  # blas_fpe_check() is there
-    gated: bool = False  # and runs on macOS alone
+    reason: str = ""  # why the verdict is UNKNOWN
+    has_check: bool = False  # whether blas_fpe_check() is there
+    gated: bool = False  # whether it runs on macOS only
     products: int = 0  # matrix products of one import
     hangs_in_race: Share = (0, 0)
     hangs_main_late: Share = (0, 0)
-    stacks: str = ""  # of the first hang
+    stacks: str = ""  # native stacks of the first hang
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class HangRow:
     """A package or its control, under one threading layer, number of threads and glibc."""
 
     blas: str
-    layer: str  # that was asked for
-    threads: int  # that were asked for
+    layer: str  # the threading layer that was asked for
+    threads: int  # the number that was asked for
     kind: str  # "package" or "control"
     glibc: str
     products: int  # matrix products of one import
     hangs_in_race: Share
     hangs_main_late: Share
-    os_threads: int  # after one import
-    max_threads: int  # that the BLAS may use
+    os_threads: int  # threads of the process after one import
+    max_threads: int  # how many the BLAS may use
     layer_found: str
     library: str
     kernels: str
-    stacks: str  # of the first hang
+    stacks: str  # native stacks of the first hang
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class TestsRow:
 
     blas: str
     label: str  # "fast" or "full"
-    minutes: float  # on the control
+    minutes: float  # duration of the tests on the control
     package: dict[str, int]  # how many passed, failed and were skipped
     control: dict[str, int]
-    both: tuple[str, ...]  # failed on both
+    both: tuple[str, ...]  # tests that failed on both
     only_package: tuple[str, ...]
     only_control: tuple[str, ...]
-    otherwise: tuple[str, ...]  # ended in another way on the control
+    otherwise: tuple[str, ...]  # tests whose other results differ
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class SpeedRow:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What every result has."""
+    """The base of all results."""
 
     row: ClassVar[type]
     host: Host
@@ -102,7 +102,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the result that ``as_json`` made the text of."""
+        """Return the result from the text that ``as_json`` returned."""
         fields = json.loads(text)
         fields["host"] = Host(**fields["host"])
         fields["rows"] = tuple(cls.row(**_with_tuples(row)) for row in fields["rows"])
@@ -111,7 +111,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ScanOfWheels(Measurement):
-    """Of the verb scan-wheels."""
+    """The result of scan-wheels."""
 
     row = ReleaseRow
     seconds: int
@@ -120,37 +120,37 @@ class ScanOfWheels(Measurement):
 
 @dataclass(frozen=True)
 class HangMatrix(Measurement):
-    """Of the verb hang-matrix."""
+    """The result of hang-matrix."""
 
     row = HangRow
-    commit: str  # of this repository
-    packages: dict[str, str]  # flavour: file name
-    versions: dict[str, str]  # of the other packages that the figures depend on
+    commit: str  # the commit of this repository
+    packages: dict[str, str]  # {flavour: file name}
+    versions: dict[str, str]  # {name: version} of other packages that matter
     rows: tuple[HangRow, ...]
 
 
 @dataclass(frozen=True)
 class ComparedTests(Measurement):
-    """Of the verb compare-tests."""
+    """The result of compare-tests."""
 
     row = TestsRow
-    packages: dict[str, str]  # flavour: file name
+    packages: dict[str, str]  # {flavour: file name}
     rows: tuple[TestsRow, ...]
 
 
 @dataclass(frozen=True)
 class Benchmark(Measurement):
-    """Of the verb benchmark."""
+    """The result of benchmark."""
 
     row = SpeedRow
     package: str  # file name
     rounds: int
-    same_simd: bool  # the wheel was compiled for the same CPU features
-    geometric_mean: float  # of the ratios
+    same_simd: bool  # whether both were compiled for the same CPU features
+    geometric_mean: float  # the mean of the ratios
     rows: tuple[SpeedRow, ...]
 
 
-# name of a file in FOLDER: what it holds
+# {name of a file in FOLDER: the class of its content}
 KINDS: dict[str, type[Measurement]] = {
     "scan-wheels": ScanOfWheels,
     "hang-matrix": HangMatrix,
@@ -161,7 +161,7 @@ KINDS: dict[str, type[Measurement]] = {
 
 
 def this_host() -> Host:
-    """Return what is known of this machine, today."""
+    """Return the Host for this machine and today."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     libc = os.confstr("CS_GNU_LIBC_VERSION") or "glibc unknown"
     return Host(

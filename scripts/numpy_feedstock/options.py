@@ -20,28 +20,28 @@ def add_dry_run(
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """For verbs that have more to show, such as the lines of a log."""
+    """Add ``-v``, for verbs that have more to show, such as the lines of a log."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show every line of the logs")
 
 
 def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:
-    """For verbs that measure. With ``names``, the option takes the name of the record."""
+    """Add ``--record``, for verbs that measure. With ``names``, it takes the record's name."""
     if names:
         parser.add_argument(
             "--record",
             choices=names,
-            help="keep the result in tests/evidence under this name and put it into the README",
+            help="keep the result in tests/evidence under this name, and paste it into the pages",
         )
         return
     parser.add_argument(
         "--record",
         action="store_true",
-        help="keep the result in tests/evidence and put it into the README",
+        help="keep the result in tests/evidence, and paste it into the pages",
     )
 
 
 def add_trials(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    """``--trials`` and ``--timeout``; ``repro.check_trials`` takes the values."""
+    """Add ``--trials`` and ``--timeout``; ``repro.check_trials`` checks the values."""
     parser.add_argument(
         "--trials", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
     )
@@ -50,12 +50,12 @@ def add_trials(parser: argparse.ArgumentParser, default: int, what: str) -> None
         type=float,
         default=10,
         metavar="SECONDS",
-        help="after which an import counts as hung (default: 10)",
+        help="an import that takes longer counts as hung (default: 10)",
     )
 
 
 def add_numpy(parser: argparse.ArgumentParser, default: str) -> None:
-    """``--numpy``, repeatable; ``default`` is a text for the help."""
+    """Add ``--numpy``, repeatable; ``default`` is a text for the help."""
     parser.add_argument(
         "--numpy",
         action="append",
@@ -65,7 +65,7 @@ def add_numpy(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_python(parser: argparse.ArgumentParser, default: str) -> None:
-    """``--python``, repeatable; ``default`` is a text for the help."""
+    """Add ``--python``, repeatable; ``default`` is a text for the help."""
     parser.add_argument(
         "--python",
         action="append",
@@ -94,7 +94,7 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_packages(parser: argparse.ArgumentParser) -> None:
-    """Packages named by their paths; all in output/ by default."""
+    """Add the paths of packages; the default is every package in output/."""
     parser.add_argument(
         "packages",
         nargs="*",
@@ -105,7 +105,7 @@ def add_packages(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tested(parser: argparse.ArgumentParser) -> None:
-    """The tested packages of one release; ``output.tested`` takes the values."""
+    """Add options that choose tested packages; ``output.tested`` takes the values."""
     parser.add_argument(
         "--numpy",
         default=DEFAULT_RELEASE,
@@ -117,7 +117,7 @@ def add_tested(parser: argparse.ArgumentParser) -> None:
 
 
 def add_channel(parser: argparse.ArgumentParser) -> None:
-    """Where packages come from; ``channel.choose`` takes the value."""
+    """Add ``--channel``: where packages come from; ``channel.choose`` takes the value."""
     parser.add_argument(
         "--channel",
         action="append",

@@ -1,4 +1,4 @@
-"""What a package file says about itself, read without unpacking all of it."""
+"""Read what a package file says about itself, without unpacking all of it."""
 
 import io
 import json

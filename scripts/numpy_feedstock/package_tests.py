@@ -1,10 +1,10 @@
-"""The tests that travel in a package: their names."""
+"""The names of the tests that travel in a package."""
 
 from pathlib import Path
 
 from .errors import UsageError
 
-# of the tests in recipe.yaml, in their order
+# the names of the tests in recipe.yaml, in the same order
 NUMPY_TESTS = "numpy's own tests"
 NAMES = ("imports", "f2py", "blas", "repro", NUMPY_TESTS)
 

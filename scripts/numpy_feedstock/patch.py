@@ -13,7 +13,7 @@ TWIN_MEMBER = "info/hotfix/numpy-init.patch"
 
 
 class NotPatchable(FeedstockError):
-    """A text that does not hold the hunk's lines exactly once."""
+    """The text does not hold the hunk's lines exactly once."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Hunk:
 
 
 def file() -> Path:
-    """The path of the patch."""
+    """Return the path of the patch."""
     (found,) = (paths.RECIPE.parent / "patches").glob("*.patch")
     return found
 
 
 @functools.cache
 def hunk() -> Hunk:
-    """The only hunk of the patch."""
+    """Return the only hunk of the patch."""
     (lines,) = file().read_bytes().split(b"\n@@")[1:]
     before, after = [], []
     for line in lines.splitlines(keepends=True)[1:]:
@@ -48,7 +48,7 @@ def hunk() -> Hunk:
 
 
 def _hunk_of(text: bytes) -> tuple[bytes, bytes]:
-    """The hunk's lines before and after, with the line ends of the text."""
+    """Return the hunk's lines before and after, with the line ends of the text."""
     before, after = hunk().before, hunk().after
     if b"\r\n" in text:
         return before.replace(b"\n", b"\r\n"), after.replace(b"\n", b"\r\n")
@@ -56,7 +56,7 @@ def _hunk_of(text: bytes) -> tuple[bytes, bytes]:
 
 
 def applied(text: bytes) -> bytes:
-    """The patched text of a numpy/__init__.py; its line ends stay as they are.
+    """Return the patched text of a numpy/__init__.py. Its line ends stay as they are.
 
     Raises NotPatchable unless the hunk's lines are in it exactly once.
     """

@@ -1,4 +1,4 @@
-"""Where things are: the tree that git keeps, and the folder that it does not."""
+"""The paths in the repository, and in the folder build/, which git ignores."""
 
 from pathlib import Path
 
@@ -7,13 +7,14 @@ RECIPE = ROOT / "recipe" / "recipe.yaml"
 BUILD_CONFIG = ROOT / "conda_build_config.yaml"
 OUTPUT = ROOT / "output"  # the channel that `feedstock build` puts packages into
 
-# One place for everything that can be made again. One place, because the
+# Everything that can be made again is here. The path stays the same, because the
 # compiler cache hits only for the same path.
 BUILD = ROOT / "build"
 WHEELS = BUILD / "wheels"
 SDISTS = BUILD / "sdists"
 WORK = BUILD / "work"  # rattler-build's output folder: builds, sources, environments
-REBUILD = BUILD / "rebuild"  # elsewhere, to build finished packages again
+# the same for `verify --rebuild`, in another folder: the bytes must not depend on it
+REBUILD = BUILD / "rebuild"
 LOGS = BUILD / "logs"
 COMPILER_CACHE = BUILD / "sccache"
 PACKAGE_CACHE = BUILD / "rattler"

@@ -59,7 +59,7 @@ def limits() -> Limits:
 def time_limit(what: str) -> Iterator[None]:
     """Raise TooSlow when the block takes longer than the policy allows.
 
-    what : is being done, "reading numpy-2.3.5-....conda"
+    what : the work, such as "reading numpy-2.3.5-....conda"
 
     The clock is a signal, which only the main thread can receive: in another thread nothing
     is limited. A block inside another one has its own time.

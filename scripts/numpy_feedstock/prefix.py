@@ -1,4 +1,4 @@
-"""Prefixes: environments that py-rattler installs, and controls: their numpy is unpatched again."""
+"""Prefixes that py-rattler installs, and controls: prefixes whose numpy is unpatched again."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from .record import read_record
 if TYPE_CHECKING:
     import rattler
 
-# an inherited value of these would change what a prefix does
+# an inherited value of these variables would change what a prefix does
 _INHERITED_VARIABLES = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
 
 # The rootfs has its own of these. The solver is told that they are there, in any version.
 _PROVIDED_BY_ROOTFS = ("libgcc", "libgcc-ng", "libstdcxx", "libstdcxx-ng")
 _ANY_VERSION = "999"
 
-# what conda writes into its state for `conda env config vars unset`; rattler hands it on
+# conda's state holds this for a variable that `conda env config vars unset` removed
 _UNSET = "***unset***"
 
 
@@ -194,7 +194,7 @@ def undo_patch(prefix: Path) -> None:
     text = init.read_bytes()
     init.unlink()
     init.write_bytes(text)
-    # so that git takes the patch's paths from here, not from a repository around the prefix
+    # git takes the patch's paths from here, and not from a repository around the prefix
     no_repository: Mapping[str, str] = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
     subprocess.run(
         ["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository

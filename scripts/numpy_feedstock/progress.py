@@ -1,4 +1,4 @@
-"""Progress for a person: on a terminal one line that moves, elsewhere a line now and then."""
+"""Progress for a person: one moving line on a terminal, a line now and then elsewhere."""
 
 import re
 import sys
@@ -8,15 +8,15 @@ from typing import TextIO
 
 from .errors import shown
 
-# called with a line for a person
+# a function that is called with a line for a person
 Say = Callable[[str], None]
 
-# how ninja and pytest say how far they are, and how it is shown
+# {how ninja and pytest say how far they are: how it is shown}
 _PROGRESS_LINES = (
     (re.compile(r"^\s*\[(\d+)/(\d+)\]"), "compiling {} of {}"),
     (re.compile(r"\[\s*(\d+)%\]$"), "{}%"),
 )
-_QUIET_SECONDS = 30  # between two lines that are not on a terminal
+_QUIET_SECONDS = 30  # seconds between two lines that are not on a terminal
 
 
 class Progress:
@@ -45,7 +45,7 @@ class Progress:
         print(f"{self._elapsed()} {self.subject}: {shown(line)}", file=self._stream, flush=True)
 
     def working(self, line: str) -> None:
-        """Take a line of a log. It is shown when verbose, else as how far the work is."""
+        """Take a line of a log. Show it when verbose; otherwise show how far the work is."""
         if self._verbose:
             self.step(line)
             return
