@@ -8,6 +8,7 @@ import bz2
 import io
 import json
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from .errors import FeedstockError, shown
-from .policy import limits, time_limit
+from .policy import TooSlow, limits
 
 ENDINGS = (".conda", ".tar.bz2")
 
@@ -54,7 +55,9 @@ def stem(path: Path) -> str:
 
 
 def read(path: Path, info_only: bool = False) -> dict[str, Member]:
-    """Every member of a package by its name. Raises BadArchive, and Unsafe for a hostile one.
+    """Every member of a package by its name.
+
+    Raises BadArchive, Unsafe for a hostile one, and TooSlow.
 
     info_only : of a .conda file, only the members below info/, which takes much less time
     """
@@ -62,7 +65,7 @@ def read(path: Path, info_only: bool = False) -> dict[str, Member]:
     if not path.is_file():
         raise BadArchive(f"no such file: {path}")
     try:
-        with open(path, "rb") as stream, time_limit(f"reading {path.name}"):
+        with open(path, "rb") as stream:
             parts = _tar_streams(stream, path)
             members = _Members(path)
             for part in parts:
@@ -109,6 +112,8 @@ class _Members:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._bytes = self._members = 0
+        # a clock that works in every thread: a signal reaches the main thread alone
+        self._deadline = time.monotonic() + limits().seconds
         self.by_name: dict[str, Member] = {}
 
     def add_all(self, stream: IO[bytes]) -> None:
@@ -123,8 +128,13 @@ class _Members:
             pass
 
     def count_bytes(self, number: int) -> None:
-        """Count bytes that were unpacked. Raises Unsafe when they are too many."""
+        """Count bytes that were unpacked. Raises Unsafe when they are too many, and TooSlow."""
         self._bytes += number
+        if time.monotonic() > self._deadline:
+            raise TooSlow(
+                f"reading took too long: {self._path}",
+                expected=f"at most {limits().seconds} seconds (policy.yaml)",
+            )
         if self._bytes > limits().bytes:
             raise Unsafe(
                 f"too large when it is unpacked: {self._path}",
