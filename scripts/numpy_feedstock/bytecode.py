@@ -3,6 +3,7 @@
 import base64
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,8 @@ _COMPILE_SECONDS = 60
 _STRING_KINDS = ((b"zZ", 1), (b"aAu", 4))
 _MARSHAL_REFERENCE = 0x80  # set in the kind of a value that others refer to
 _LONGEST_PATH = 4096
+# Python's own bytecode names its source once; each more costs a search
+_MOST_PLACES = 100
 
 # Runs in a fresh Python, because one that has compiled other files may mark the
 # constants of this one as shared, and would give other bytes.
@@ -133,7 +136,8 @@ def recorded_filename(bytecode: bytes) -> str | None:
 
     The bytecode is searched, not loaded: `marshal` must not read what strangers made.
     """
-    for end in re.finditer(rb"[/\\]numpy[/\\]__init__\.py", bytecode):
+    places = re.finditer(rb"[/\\]numpy[/\\]__init__\.py", bytecode)
+    for end in itertools.islice(places, _MOST_PLACES):
         for kinds, width in _STRING_KINDS:
             found = _string_ending_at(bytecode, end.end(), kinds, width)
             if found:

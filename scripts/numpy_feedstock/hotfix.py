@@ -5,6 +5,7 @@ the metadata that name them. Its bytes depend on the original and on the patch a
 """
 
 import base64
+import contextlib
 import csv
 import hashlib
 import io
@@ -20,7 +21,8 @@ from audit_numpy import PATCHED_TEXTS, gate
 from . import archive, patch, variant
 from .archive import Member
 from .bytecode import Python, recompiled
-from .errors import FeedstockError
+from .errors import FeedstockError, shown
+from .policy import limits
 
 INDEX, PATHS, ABOUT = (f"info/{name}.json" for name in ("index", "paths", "about"))
 # above conda-forge's build numbers, below those of compiled packages
@@ -30,6 +32,8 @@ BASE = "numpy-base"
 _INIT = re.compile(
     r"(?P<site>(?:lib/python3\.\d+t?|Lib)/site-packages)/numpy/__init__\.py", re.IGNORECASE
 )
+# what Python imports as numpy, wherever it is; an extension module comes before the text
+_ANY_INIT = re.compile(r"(?!info/)(.*/)?numpy/__init__\.(py|.*so|.*pyd)", re.IGNORECASE)
 _Json = dict[str, Any]
 
 
@@ -77,6 +81,21 @@ class Twin:
         return "{name}-{version}-{build}.conda".format(**self.index)
 
 
+@contextlib.contextmanager
+def _odd_metadata_refused() -> Iterator[None]:
+    """Raise Refused for metadata that no package builder makes, whatever is odd about them."""
+    try:
+        yield
+    except FeedstockError:
+        raise
+    except Exception as error:
+        raise Refused(
+            "its metadata are not as conda's packages have them",
+            found=shown(f"{type(error).__name__}: {error}")[:200],
+        ) from None
+
+
+@_odd_metadata_refused()
 def open_original(path: Path, url: str) -> Original:
     """Read an unpatched package. Raises BadArchive, Refused or NotAffected."""
     members = archive.read(path)
@@ -84,23 +103,30 @@ def open_original(path: Path, url: str) -> Original:
     for key in ("name", "version", "build", "subdir"):
         if not isinstance(index.get(key), str):
             raise Refused(f"{INDEX} has no {key}", found=repr(index.get(key)))
+    depends = index.get("depends")
+    if not isinstance(depends, list) or not all(isinstance(spec, str) for spec in depends):
+        raise Refused(f"depends of {INDEX} is not a list of specs", found=shown(repr(depends)[:80]))
     stem = "{name}-{version}-{build}".format(**index)
     if archive.stem(path) != stem:
-        raise Refused("the file is not named as its package", expected=stem, found=path.name)
+        raise Refused(
+            "the file is not named as its package", expected=shown(stem), found=shown(path.name)
+        )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Original(path.name, digest, url, members, index)
 
 
-def needed_base(path: Path) -> str | None:
-    """The exact numpy-base that a numpy of Anaconda's defaults needs: "numpy-base-2.3.5-py311h_0".
+@_odd_metadata_refused()
+def needed_base(path: Path) -> tuple[str, str | None]:
+    """The subdir of a package, and the exact numpy-base that it needs.
 
-    Returns None for every other package. Raises BadArchive or Refused.
+    That is "numpy-base-2.3.5-py311h_0" for a numpy of Anaconda's defaults, and None for every
+    other package. Raises BadArchive or Refused.
     """
     index = _json(archive.read(path, info_only=True), INDEX)
     for spec in index.get("depends", []):
         if _names_base(spec):
-            return str(spec).replace(" ", "-")
-    return None
+            return str(index["subdir"]), "-".join(_words(spec))
+    return str(index["subdir"]), None
 
 
 def check_same(twin: Twin, path: Path) -> None:
@@ -112,6 +138,7 @@ def check_same(twin: Twin, path: Path) -> None:
         )
 
 
+@_odd_metadata_refused()
 def heal(original: Original, pythons: list[Python]) -> Twin:
     """The twin of a package that holds numpy/__init__.py. Raises Refused or NotAffected."""
     _check_identity(original)
@@ -119,17 +146,24 @@ def heal(original: Original, pythons: list[Python]) -> Twin:
     name, site = _find_init(original)
     members = dict(original.members)
     text = members[name].data
-    members[name] = _with_data(members[name], patched_text(text))
+    patched = patched_text(text)
+    _check_number(original)
+    members[name] = _with_data(members[name], patched)
     compiled, left_out = _renew_bytecode(members, f"{site}/numpy", members[name].data, pythons)
     _correct_record(members, site, original.index["version"])
     index = _renumbered(original.index)
     return _finished(original, index, members, compiled, left_out)
 
 
+@_odd_metadata_refused()
 def repin(original: Original) -> Twin:
     """The twin of a numpy of Anaconda's defaults: it needs the twin of its numpy-base."""
     _check_identity(original)
+    _check_number(original)
     _check_paths(original)
+    code = next(filter(_ANY_INIT.fullmatch, original.members), None)
+    if code:
+        raise Refused("a numpy that needs a numpy-base, and holds code itself", found=code)
     index = _renumbered(original.index)
     index["depends"] = [_raised(spec) if _names_base(spec) else spec for spec in index["depends"]]
     return _finished(original, index, dict(original.members), [], [])
@@ -165,6 +199,12 @@ def patched_text(text: bytes) -> bytes:
     A text that upstream released for Linux and macOS is known by its hash. Windows'
     wheels have other line ends and a preamble, so there the hunk decides.
     """
+    if len(text) > limits().text_bytes:
+        raise Refused(
+            "numpy/__init__.py is too large",
+            expected=f"at most {limits().text_bytes} bytes (policy.yaml)",
+            found=len(text),
+        )
     before = _gate_state(text)
     if before != "ungated":
         raise NotAffected("numpy/__init__.py needs no patch", found=f"the check is {before}")
@@ -187,8 +227,9 @@ def patched_text(text: bytes) -> bytes:
 def _gate_state(text: bytes) -> str:
     try:
         return str(gate(text.decode()))
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise Refused("numpy/__init__.py is not Python", found=error) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        found = shown(str(error) or type(error).__name__)
+        raise Refused("numpy/__init__.py is not Python", found=found) from None
 
 
 def _check_identity(original: Original) -> None:
@@ -201,22 +242,35 @@ def _check_identity(original: Original) -> None:
     if index["version"] not in variant.known_releases():
         raise NotAffected("a release without the fault", found=f"numpy {index['version']}")
     number = index.get("build_number")
-    if not isinstance(number, int) or not index["build"].endswith(f"_{number}"):
-        found = f"{index['build']} and {number!r}"
+    is_number = isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    if not is_number or not index["build"].endswith(f"_{number}"):
+        found = shown(f"{index['build']} and {number!r}")
         raise Refused("the build string does not end in the build number", found=found)
+
+
+def _check_number(original: Original) -> None:
+    """Refuse an unpatched package whose build number would put its twin above compiled ones."""
+    number = original.index["build_number"]
     if patch.TWIN_MEMBER in original.members or number >= BUILD_NUMBER_OFFSET:
-        raise NotAffected("a package of this project", found=f"build number {number}")
+        raise Refused(
+            "it is numbered like a patched package, but it is not patched",
+            expected=f"a build number below {BUILD_NUMBER_OFFSET}",
+            found=f"build number {number}",
+            remedy="build the package instead: feedstock build",
+        )
 
 
 def _check_paths(original: Original) -> None:
     """Refuse a package whose list of files is not about the files that it holds."""
     listed = {}
     for entry in _json(original.members, PATHS).get("paths", []):
-        listed[entry["_path"]] = entry
+        # an empty folder is no member, and installers make it by this list
+        if entry.get("path_type") != "directory":
+            listed[entry["_path"]] = entry
     there = {name for name in original.members if not name.startswith("info/")}
     if there != listed.keys():
         odd = sorted(there ^ listed.keys())[0]
-        raise Refused(f"{PATHS} does not list the package's files", found=odd)
+        raise Refused(f"{PATHS} does not list the package's files", found=shown(odd))
     for name, entry in listed.items():
         member = original.members[name]
         digest = hashlib.sha256(member.data).hexdigest()
@@ -228,13 +282,17 @@ def _check_paths(original: Original) -> None:
 
 def _find_init(original: Original) -> tuple[str, str]:
     """The name of numpy/__init__.py in a package, and its site-packages."""
-    found = [match for match in map(_INIT.fullmatch, original.members) if match]
-    if len(found) != 1:
-        names = ", ".join(match[0] for match in found) or "none"
-        raise Refused("not one numpy in the package", expected="one numpy/__init__.py", found=names)
-    if original.members[found[0][0]].link:
-        raise Refused("numpy/__init__.py is a link", found=found[0][0])
-    return found[0][0], found[0]["site"]
+    names = sorted(filter(_ANY_INIT.fullmatch, original.members))
+    match = _INIT.fullmatch(names[0]) if len(names) == 1 else None
+    if match is None:
+        raise Refused(
+            "not one numpy in the package",
+            expected="one numpy/__init__.py, in site-packages",
+            found=", ".join(names) or "none",
+        )
+    if original.members[names[0]].link:
+        raise Refused("numpy/__init__.py is a link", found=names[0])
+    return names[0], match["site"]
 
 
 def _renew_bytecode(
@@ -268,6 +326,9 @@ def _correct_record(members: dict[str, Member], site: str, version: str) -> None
         return
     rows = []
     for row in csv.reader(io.StringIO(record.data.decode())):
+        if len(row) < 2:
+            rows.append(row)  # an empty line
+            continue
         file = f"{site}/{row[0]}"
         if file not in members and row[0].endswith(".pyc"):
             continue
@@ -295,14 +356,19 @@ def _renumbered(index: _Json) -> _Json:
 
 def _raised(spec: str) -> str:
     """An exact spec of a numpy-base, as a spec of its twin: "numpy-base 2.3.5 py311h_50"."""
-    match = re.fullmatch(rf"({BASE} \S+ \S+_)(\d+)", spec)
+    match = re.fullmatch(rf"({BASE} \S+ \S+_)(\d+)", " ".join(_words(spec)))
     if match is None:
         raise Refused("the numpy-base that it needs is not named exactly", found=spec)
     return f"{match[1]}{int(match[2]) + BUILD_NUMBER_OFFSET}"
 
 
 def _names_base(spec: Any) -> bool:
-    return str(spec).split(" ")[0] == BASE
+    return _words(spec)[:1] == [BASE]
+
+
+def _words(spec: Any) -> list[str]:
+    """The name, version and build of a spec. Some tools write "==2.3.5" for "2.3.5"."""
+    return [word.removeprefix("==") for word in str(spec).split()]
 
 
 def _finished(
@@ -331,12 +397,19 @@ def _finished(
 
 def _write_paths(members: dict[str, Member]) -> None:
     paths = _json(members, PATHS)
-    paths["paths"] = [entry for entry in paths["paths"] if entry["_path"] in members]
+    kept = []
     for entry in paths["paths"]:
-        member = members[entry["_path"]]
-        if not member.link:
-            entry["sha256"] = hashlib.sha256(member.data).hexdigest()
+        member = members.get(entry["_path"])
+        if member is None and entry.get("path_type") != "directory":
+            continue  # bytecode that was left out
+        kept.append(entry)
+        if member and not member.link:
+            digest = hashlib.sha256(member.data).hexdigest()
+            if entry.get("sha256") != digest:
+                entry.pop("sha256_in_prefix", None)
+            entry["sha256"] = digest
             entry["size_in_bytes"] = len(member.data)
+    paths["paths"] = kept
     _write_json(members, PATHS, paths)
 
 
@@ -363,6 +436,11 @@ def _json(members: dict[str, Member], name: str) -> _Json:
     member = members.get(name)
     if member is None:
         raise Refused(f"the package has no {name}")
+    if member.link or len(member.data) > limits().text_bytes:
+        raise Refused(
+            f"{name} is a link, or too large",
+            expected=f"a file of at most {limits().text_bytes} bytes (policy.yaml)",
+        )
     try:
         content = json.loads(member.data)
     except (ValueError, RecursionError) as error:

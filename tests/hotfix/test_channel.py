@@ -11,7 +11,7 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock, start
-from numpy_feedstock import archive, channel, channel_folder, prefix
+from numpy_feedstock import archive, channel, channel_folder, paths, prefix
 
 INIT = "lib/python3.11/site-packages/numpy/__init__.py"
 
@@ -118,7 +118,7 @@ def test_a_named_package_that_needs_no_healing_is_an_error(mirror, tmp_path):
     (twin, _) = sorted((tmp_path / "healed" / "linux-64").glob("*.conda"))
     done = hotfix(twin, "--output", tmp_path / "again")
     assert done.returncode == 1
-    assert "a package of this project" in done.stderr
+    assert "the check is gated" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,8 @@ def test_a_named_package_that_needs_no_healing_is_an_error(mirror, tmp_path):
         ([], "required: PACKAGE"),
         (["EMPTY"], "no package to heal"),
         (["FILE"], "not a package"),
+        (["s3://bucket/channel"], "a URL that is not read: s3://bucket/channel"),
+        (["file://server/share"], "a URL that is not read"),
         (["--python", "/bin/false", "MIRROR"], "not a Python that runs: /bin/false"),
         (["http://127.0.0.1:1/nothing"], "the channel does not answer"),
     ],
@@ -143,30 +145,197 @@ def test_wrong_use_says_what_is_wrong(args, message, mirror, tmp_path):
     assert not list(tmp_path.glob("healed/*/*.conda"))
 
 
+BASE_BUILD, NUMPY_BUILD = "py311h06ae042_0", "py311h1ee1eb2_0"
+# after `import mkl` Anaconda's numpy for MKL knows the version; it warns where that fails
+MKL_INIT = b"""
+try:
+    import mkl
+    __mkl_version__ = "{MajorVersion}".format(**mkl.get_version())
+except ImportError:
+    import warnings
+    warnings.warn("mkl-service package failed to import", stacklevel=2)"""
+
+
+def make_pair(small, folder):
+    """The pair as Anaconda's recipe makes it; the paths of numpy-base and numpy.
+
+    numpy-base has all files and the commands, and links to the BLAS. numpy is empty, needs
+    exactly this numpy-base, and has another build string.
+    """
+    needs = ["blas 1.0 mkl", "libgcc >=11.2.0", "mkl >=2025.0.0,<2026.0a0"]
+    needs += ["python >=3.11,<3.12.0a0"]
+    site = "lib/python3.11/site-packages"
+    files = {f"{site}/numpy/_distributor_init.py": MKL_INIT, "bin/f2py": b"#!/opt/p/bin/python\n"}
+    index = {"constrains": ["setuptools <74"], "arch": "x86_64", "platform": "linux"}
+    base = make_build(
+        folder,
+        originals.changed(small, files),
+        BASE_BUILD,
+        **{**index, "name": "numpy-base", "depends": needs},
+    )
+    needs += ["mkl_fft", "mkl_random", f"numpy-base 2.3.5 {BASE_BUILD}"]
+    empty = originals.with_metadata({}, json.loads(small["info/index.json"].data))
+    numpy = make_build(folder, empty, NUMPY_BUILD, **{**index, "depends": needs})
+    return base, numpy
+
+
 def test_a_pair_of_anacondas_defaults_is_healed_together(small, tmp_path):
     base, numpy = make_pair(small, tmp_path / "defaults")
     done = hotfix(tmp_path / "defaults", "--output", tmp_path / "healed", "--json")
     assert done.returncode == 0, done.stderr
     found = rows(done)
-    assert found[base.name]["twin"] == "numpy-base-2.3.5-py311hbase000_50.conda"
+    assert found[base.name]["twin"] == "numpy-base-2.3.5-py311h06ae042_50.conda"
     twin = tmp_path / "healed" / "linux-64" / found[numpy.name]["twin"]
+    before = json.loads(archive.read(numpy)["info/index.json"].data)
     index = json.loads(archive.read(twin)["info/index.json"].data)
-    assert index["depends"] == ["blas 1.0 mkl", "numpy-base 2.3.5 py311hbase000_50"]
-    assert index["build"] == "py311hmeta000_50"
+    assert index["depends"] == [*before["depends"][:-1], "numpy-base 2.3.5 py311h06ae042_50"]
+    assert index["build"] == "py311h1ee1eb2_50"
+    assert {**index, "depends": 0, "build": 0, "build_number": 0} == {
+        **before,
+        "depends": 0,
+        "build": 0,
+        "build_number": 0,
+    }
 
 
-def make_pair(small, folder):
-    """numpy-base with numpy's files, and a numpy that needs exactly this one; their paths."""
-    code = originals.changed(small, {})
-    base = make_build(folder, code, "py311hbase000_0", name="numpy-base")
-    empty = originals.with_metadata({}, json.loads(small["info/index.json"].data))
-    numpy = make_build(
-        folder,
-        empty,
-        "py311hmeta000_0",
-        depends=["blas 1.0 mkl", "numpy-base 2.3.5 py311hbase000_0"],
+def test_a_solver_takes_the_healed_pair(small, tmp_path):
+    make_pair(small, tmp_path / "defaults")
+    for name, version, build in (
+        ("blas", "1.0", "mkl"),
+        ("libgcc", "11.2.0", "0"),
+        ("mkl", "2025.0.0", "0"),
+        ("mkl_fft", "2.0.0", "0"),
+        ("mkl_random", "1.2.8", "0"),
+        ("python", "3.11.14", "0"),
+    ):
+        index = {"name": name, "version": version, "build_number": 0}
+        make_build(tmp_path / "defaults", originals.changed(small, {}), build, **index)
+    channel_folder.index(tmp_path / "defaults")
+    hotfix(tmp_path / "defaults", "--output", tmp_path / "healed")
+    found = picked([tmp_path / "healed", tmp_path / "defaults"], "numpy=2.3.5", "blas=*=mkl")
+    assert found["numpy"] == "py311h1ee1eb2_50"
+    assert found["numpy-base"] == "py311h06ae042_50"
+
+
+def test_a_pair_in_two_folders_is_found_by_what_is_in_it(small, tmp_path):
+    base, numpy = make_pair(small, tmp_path / "defaults")
+    moved = [path.rename(tmp_path / path.name) for path in (base,)]
+    done = hotfix(*moved, numpy, "--output", tmp_path / "healed", "--json")
+    assert {row["state"] for row in rows(done).values()} == {"new"}
+
+
+def test_a_numpy_that_cannot_be_repinned_leaves_no_twin_of_its_base(small, tmp_path):
+    _, numpy = make_pair(small, tmp_path / "defaults")
+    originals.package(
+        tmp_path / "defaults", originals.with_index(archive.read(numpy), build_number=7)
     )
-    return base, numpy
+    done = hotfix(tmp_path / "defaults", "--output", tmp_path / "healed", "--json")
+    assert {row["state"] for row in rows(done).values()} == {"refused"}
+    assert not list((tmp_path / "healed").rglob("*.conda"))
+
+
+def test_packages_of_one_name_for_two_platforms_are_both_healed(small, tmp_path):
+    for subdir in ("linux-64", "osx-64"):
+        make_build(tmp_path / "mirror", small, "py311h0000001_0", subdir=subdir)
+    done = hotfix(tmp_path / "mirror", "--output", tmp_path / "healed", "--json")
+    found = json.loads(done.stdout)["packages"]
+    assert {(row["subdir"], row["state"]) for row in found} == {
+        ("linux-64", "new"),
+        ("osx-64", "new"),
+    }
+
+
+def test_of_two_packages_with_one_name_the_second_has_a_row_of_its_own(small, tmp_path):
+    one = make_build(tmp_path / "one", small, "py311h0000001_0")
+    two = make_build(tmp_path / "two", small, "py311h0000001_0", license="other")
+    done = hotfix(one, two, one, "--output", tmp_path / "healed", "--json")
+    found = json.loads(done.stdout)["packages"]
+    assert sorted(row["state"] for row in found) == ["new", "refused"]
+    assert "another package of this name" in done.stderr
+
+
+def test_dependencies_that_the_channel_patched_are_named_and_stay_the_packages(mirror, tmp_path):
+    index = mirror / "linux-64" / "repodata.json"
+    content = json.loads(index.read_text())
+    content["packages.conda"]["numpy-2.3.5-py311h0000001_0.conda"]["depends"] = ["libfoo >=2"]
+    index.write_text(json.dumps(content))
+    found = rows(hotfix(mirror, "--output", tmp_path / "healed", "--json"))
+    assert "+ libfoo >=2" in found["numpy-2.3.5-py311h0000001_0.conda"]["note"]
+    assert not found["numpy-2.3.5-py311h0000002_1.conda"]["note"]
+    (twin,) = (tmp_path / "healed").rglob("*0000001_50.conda")
+    assert json.loads(archive.read(twin)["info/index.json"].data)["depends"] == []
+
+
+def test_a_name_with_an_escape_sequence_is_shown_harmlessly(small, tmp_path):
+    path = make_build(tmp_path / "mirror", small, "py311h0000001_0")
+    path.rename(path.with_name("numpy-2.3.5-\x1b[31mred_0.conda"))
+    done = hotfix(tmp_path / "mirror", "--output", tmp_path / "healed")
+    assert done.returncode == 1
+    assert "\x1b[31m" not in done.stdout + done.stderr
+    assert r"\x1b[31mred" in done.stdout
+
+
+def test_one_odd_package_takes_no_other_with_it(small, tmp_path):
+    make_build(tmp_path / "mirror", small, "py311h0000001_0")
+    odd = make_build(tmp_path / "mirror", small, "py311h0000002_0", depends=None)
+    done = hotfix(tmp_path / "mirror", "--output", tmp_path / "healed", "--json")
+    assert {name: row["state"] for name, row in rows(done).items()} == {
+        "numpy-2.3.5-py311h0000001_0.conda": "new",
+        odd.name: "refused",
+    }
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("index", [b"", b"null", b"{", b"[" * 100_000, b'{"packages": 7}'])
+def test_a_broken_index_is_an_error_and_changes_nothing(index, mirror, tmp_path):
+    (mirror / "linux-64" / "repodata.json").write_bytes(index)
+    done = hotfix(mirror, "--output", tmp_path / "healed")
+    assert done.returncode == 1
+    assert "the index is not right" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "healed").exists()
+
+
+def test_an_output_that_is_the_input_is_healed_once(mirror):
+    first = rows(hotfix(mirror, "--output", mirror, "--json"))
+    again = rows(hotfix(mirror, "--output", mirror, "--json"))
+    assert {row["twin"] for row in first.values()} == {row["twin"] for row in again.values()}
+    assert {row["state"] for row in again.values()} == {"there", "not affected", "refused"}
+
+
+def test_a_full_output_is_an_error_and_leaves_no_part_of_a_package(mirror, small_disk):
+    (small_disk / "fill").write_bytes(bytes((1 << 20) - (150 << 10)))
+    done = hotfix(mirror, "--output", small_disk)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No space left" in done.stderr
+    assert not [path for path in small_disk.rglob("*") if path.suffix == ".partial"]
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing_unfinished(small, tmp_path):
+    for number in range(30):
+        make_build(tmp_path / "mirror", small, f"py311h00000{number:02}_0")
+    process = start("hotfix", tmp_path / "mirror", "--output", tmp_path / "healed")
+    for line in process.stderr:
+        if "is new" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in errors
+    there = list((tmp_path / "healed").rglob("*.conda"))
+    assert 1 <= len(there) < 30
+    for path in there:
+        archive.read(path)
+    assert not (paths.BUILD / f"hotfix-{process.pid}").exists()
+    assert not list((tmp_path / "healed").rglob("*.partial"))
+
+
+def test_two_runs_at_once_make_one_channel(mirror, tmp_path):
+    runs = [start("hotfix", mirror, "--output", tmp_path / "healed", "--json") for _ in range(2)]
+    outputs = [json.loads(run.communicate()[0])["packages"] for run in runs]
+    states = sorted(row["state"] for rows in outputs for row in rows)
+    assert states == ["new", "new", "refused", "refused", "there", "there"]
 
 
 @pytest.mark.parametrize("half", [0, 1])

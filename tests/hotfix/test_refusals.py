@@ -1,5 +1,6 @@
 """What is refused, by name and with the reason, and leaves nothing behind."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import io
@@ -78,12 +79,24 @@ INDEXES = {
     "an older release": ({"version": "2.2.6"}, NotAffected, "a release without the fault"),
     "another package": ({"name": "scipy"}, Refused, "not a package of numpy"),
     "noarch": ({"subdir": "noarch"}, Refused, "a platform without numpy"),
-    "our own build": (
+    "numbered like our own build, but not patched": (
         {"build": "mkl_py311h1_100", "build_number": 100},
-        NotAffected,
-        "a package of this project",
+        Refused,
+        "numbered like a patched package",
     ),
-    "a twin": ({"build": "py311h1_50", "build_number": 50}, NotAffected, "this project"),
+    "numbered like a twin, but not patched": (
+        {"build": "py311h1_50", "build_number": 50},
+        Refused,
+        "numbered like a patched package",
+    ),
+    "a number below zero": ({"build": "py311h1_-1", "build_number": -1}, Refused, "build number"),
+    "a number that is true": (
+        {"build": "py311h1_True", "build_number": True},
+        Refused,
+        "build number",
+    ),
+    "dependencies that are a number": ({"depends": 7}, Refused, "not a list of specs"),
+    "dependencies that are null": ({"depends": None}, Refused, "not a list of specs"),
     "another number in the build string": ({"build": "py311h1_7"}, Refused, "build number"),
     "a number that is none": ({"build_number": "0"}, Refused, "build number"),
     "no version": ({"version": None}, Refused, "has no version"),
@@ -134,21 +147,61 @@ FILES = {
     "a paths.json that is no JSON": {"info/paths.json": b"{"},
     "a paths.json that is a list": {"info/paths.json": b"[]"},
     "a paths.json nested too deeply": {"info/paths.json": b"[" * 100_000},
+    "a paths.json of numbers": {"info/paths.json": b'{"paths": [1, 2]}'},
+    "a paths.json without names": {"info/paths.json": b'{"paths": [{}]}'},
+    "a paths.json that is too large": {"info/paths.json": b"[" + b" " * (9 << 20) + b"]"},
     "an index.json that is no JSON": {"info/index.json": b"\xff"},
-    "two numpys": {},
+    "an about.json whose extra is a list": {"info/about.json": b'{"extra": []}'},
+    "an about.json whose extra is null": {"info/about.json": b'{"extra": null}'},
 }
 
 
 @pytest.mark.parametrize("what", FILES)
 def test_files_and_metadata_that_disagree_are_refused(what, small, tmp_path):
-    members = damaged(small, **FILES[what])
-    if what == "two numpys":
-        twice = {"lib/python3.12/site-packages/numpy/__init__.py": small[INIT].data}
-        members = originals.changed(small, twice)
     path = tmp_path / "linux-64" / originals.package(tmp_path, small).name
-    archive.write(path, members)
+    archive.write(path, damaged(small, **FILES[what]))
     with pytest.raises(Refused):
         heal(path)
+
+
+RECORD = f"{SITE}/numpy-2.3.5.dist-info/RECORD"
+CONTENTS = {
+    "a numpy for another Python": "lib/python3.12/site-packages/numpy/__init__.py",
+    "a numpy outside of site-packages": "lib/numpy/__init__.py",
+    "an extension module that Python takes first": f"{SITE}/numpy/__init__.cpython-311.so",
+    "an extension module of Windows": f"{SITE}/numpy/__init__.cp311-win_amd64.pyd",
+}
+
+
+@pytest.mark.parametrize("what", CONTENTS)
+def test_another_numpy_in_the_package_is_refused_by_its_name(what, small, tmp_path):
+    name = CONTENTS[what]
+    path = originals.package(tmp_path, originals.changed(small, {name: small[INIT].data}))
+    with pytest.raises(Refused, match="not one numpy") as caught:
+        heal(path)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("record", [b"\xff\n", b'"' + b"a" * 200_000 + b'"\n'])
+def test_a_record_that_cannot_be_read_is_refused(record, small, tmp_path):
+    path = originals.package(tmp_path, originals.changed(small, {RECORD: record}))
+    with pytest.raises(Refused, match="as conda's packages have them"):
+        heal(path)
+
+
+def test_a_text_that_is_too_large_is_refused_before_it_is_parsed(small, tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(hotfix, "gate", parsed.append)
+    path = originals.package(tmp_path, with_text(small, lambda text: text + b"#" * (9 << 20)))
+    with pytest.raises(Refused, match="too large"):
+        heal(path)
+    assert not parsed
+
+
+def test_bytecode_full_of_paths_is_searched_for_a_moment_only(small):
+    """Each search looks at 8192 places: ten million paths would take hours."""
+    made = b"x" * 4096 + b"/numpy/__init__.py" * 10_000_000
+    assert bytecode.recorded_filename(made) is None
 
 
 def entry(name, kind=tarfile.REGTYPE, target="", size=0):
@@ -205,6 +258,15 @@ def test_a_bomb_is_refused_before_it_is_unpacked(small, tmp_path, monkeypatch):
     path = originals.package(tmp_path, bomb)
     with pytest.raises(BadArchive, match="too large"):
         heal(path)
+
+
+def test_reading_has_a_deadline_in_every_thread(small, tmp_path, monkeypatch):
+    path = originals.package(tmp_path, small)
+    no_time = dataclasses.replace(policy.limits(), seconds=-1)
+    monkeypatch.setattr(archive, "limits", lambda: no_time)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        error = pool.submit(archive.read, path).exception()
+    assert isinstance(error, policy.TooSlow)
 
 
 def test_the_hash_of_a_released_text_is_what_decides(small):

@@ -1,9 +1,11 @@
 """What a twin is: its text, its bytecode, its metadata, and the bytes of its file."""
 
+import base64
 import hashlib
 import importlib.util
 import json
 import marshal
+import re
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from helpers import originals
 from numpy_feedstock import archive, bytecode, hotfix, patch, variant
 
 PYTHONS = bytecode.find_pythons()
+TAG = sys.implementation.cache_tag
 
 
 def twin_of(members, folder, pythons=PYTHONS):
@@ -178,3 +181,102 @@ def test_a_bz2_package_gives_the_twin_of_a_conda_package(small, tmp_path):
     names = set(twins[0].members) - {"info/about.json"}
     assert [twins[0].members[name] for name in names] == [twins[1].members[name] for name in names]
     assert twins[1].filename.endswith("_50.conda")
+
+
+def with_paths(members, change):
+    """The members with a paths.json that was changed by a function of its entries."""
+    content = json.loads(members["info/paths.json"].data)
+    change(content["paths"])
+    old = members["info/paths.json"]
+    made = archive.Member(json.dumps(content).encode(), old.mode, old.mtime)
+    return {**members, "info/paths.json": made}
+
+
+def test_what_paths_json_says_besides_hashes_stays(small, tmp_path):
+    """The prefixes in texts and binaries, no_link, links and empty folders."""
+    site = "lib/python3.11/site-packages"
+    marks = {"prefix_placeholder": "/opt/placehold", "file_mode": "text", "no_link": True}
+    folder = {"_path": f"{site}/numpy/empty", "path_type": "directory"}
+    link = f"{site}/numpy/link.pyi"
+
+    def change(entries):
+        for entry in entries:
+            if entry["_path"].endswith("numpy/__init__.pyi"):
+                entry.update(marks)
+        target = hashlib.sha256(small[f"{site}/numpy/__init__.pyi"].data).hexdigest()
+        entries += [folder, {"_path": link, "path_type": "softlink", "sha256": target}]
+
+    linked = {**small, link: archive.Member(b"__init__.pyi", 0o777, 0, link=True)}
+    twin = twin_of(with_paths(linked, change), tmp_path)
+    before, after = (
+        {entry["_path"]: entry for entry in json.loads(each["info/paths.json"].data)["paths"]}
+        for each in (twin.original.members, twin.members)
+    )
+    differ = {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+    assert not [name for name in differ if not re.search("__init__.*(py|pyc)$|RECORD$", name)]
+    assert twin.members[link] == linked[link]
+
+
+def test_a_hash_of_the_installed_file_does_not_outlive_it(small, tmp_path):
+    def change(entries):
+        for entry in entries:
+            entry["sha256_in_prefix"] = entry["sha256"]
+
+    twin = twin_of(with_paths(small, change), tmp_path)
+    kept = {e["_path"] for e in json_of(twin, "paths")["paths"] if "sha256_in_prefix" in e}
+    files = {name for name in twin.members if not name.startswith("info/")}
+    assert files - kept == {name for name in twin.changed if name in files}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_the_record_says_what_is_there(ends, small, tmp_path):
+    """With a line for the bytecode, and with one that was forgotten; other lines stay."""
+    site = "lib/python3.11/site-packages"
+    name = f"{site}/numpy-2.3.5.dist-info/RECORD"
+    lines = ["numpy/__init__.py,sha256=old,1", "numpy/__pycache__/gone.cpython-311.pyc,,"]
+    lines += ["", "../../../bin/f2py,sha256=x,2", '"numpy/a,b.py",sha256=y,3']
+    record = "".join(line + ends for line in lines).encode()
+    twin = twin_of(originals.changed(small, {name: record}), tmp_path)
+    found = twin.members[name].data.decode().split(ends)
+    text = twin.members[f"{site}/numpy/__init__.py"].data
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
+    expected = [f"numpy/__init__.py,sha256={digest},{len(text)}", *lines[2:], ""]
+    assert found == expected
+
+
+def test_a_package_without_a_record_is_healed(small, tmp_path):
+    kept = {name: member for name, member in small.items() if not name.endswith("/RECORD")}
+    assert twin_of(originals.changed(kept, {}), tmp_path).compiled
+
+
+@pytest.mark.parametrize("ending", [".opt-1", ".opt-2"])
+def test_optimized_bytecode_is_compiled_with_the_same_optimization(ending, small, tmp_path):
+    (plain,) = [name for name in small if name.endswith(f"__init__.{TAG}.pyc")]
+    name = plain.replace(".pyc", f"{ending}.pyc")
+    twin = twin_of(originals.changed(small, {name: small[plain].data}), tmp_path)
+    source = twin.members[originals.init_name(twin.members)].data
+    filename = marshal.loads(small[plain].data[16:]).co_filename
+    level = int(ending[-1])
+    expected = compile(source, filename, "exec", dont_inherit=True, optimize=level)
+    assert marshal.loads(twin.members[name].data[16:]) == expected
+
+
+def test_a_path_of_windows_in_bytecode_is_kept(small, tmp_path):
+    (name,) = [name for name in small if name.endswith(f"__init__.{TAG}.pyc")]
+    path = r"D:\bld\numpy_1\_h_env\Lib\site-packages\numpy\__init__.py"
+    code = compile(small[originals.init_name(small)].data, path, "exec", dont_inherit=True)
+    data = small[name].data[:16] + marshal.dumps(code)
+    twin = twin_of(originals.changed(small, {name: data}), tmp_path)
+    assert marshal.loads(twin.members[name].data[16:]).co_filename == path
+
+
+@pytest.mark.parametrize("seconds", [0, 1, (1 << 31) + 5, (1 << 32) + 5])
+def test_a_date_outside_of_the_usual_is_kept(seconds, small, tmp_path):
+    old = {
+        name: archive.Member(each.data, each.mode, seconds, each.link)
+        for name, each in small.items()
+    }
+    twin = twin_of(old, tmp_path)
+    hotfix.write(twin, tmp_path / twin.filename)
+    assert {each.mtime for each in archive.read(tmp_path / twin.filename).values()} == {seconds}

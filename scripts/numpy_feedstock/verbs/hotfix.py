@@ -7,19 +7,20 @@ it to the original, and prefer the packages that `build` makes to the twin.
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tabulate import tabulate
 
-from .. import archive, bytecode, channel_folder, files, hotfix, options, originals, paths
-from ..errors import FeedstockError, UsageError
+from .. import bytecode, channel_folder, files, hotfix, options, originals, paths
+from ..errors import FeedstockError, UsageError, shown
 from ..hotfix import NotAffected, Original, Twin
 from ..originals import Source
 from ..progress import Progress
@@ -35,6 +36,9 @@ examples:
 Bytecode is compiled by a Python of the package's minor version: this one, one on PATH, or
 one that --python names. Without one the bytecode is left out, and each import by a user
 who may not write it takes 10 to 16 ms longer.
+
+A twin needs what the original's own metadata name. Where the channel's index names something
+else, the note says so: patch the index of the twins in the same way.
 
 exit code: 0 every affected package has its twin, 1 some were refused, 2 wrong use
 """
@@ -75,6 +79,7 @@ class Row:
     state : one of STATES
     bytecode : "compiled", the names of files that were left out, or "" without any
     megabytes : size of the twin
+    note : what the channel's index says about the original, and the original does not
     """
 
     original: str
@@ -85,6 +90,7 @@ class Row:
     sha256: str
     megabytes: float
     reason: str
+    note: str = ""
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -96,7 +102,7 @@ def execute(args: argparse.Namespace) -> int:
     with Progress(stream=sys.stderr) as progress:
         progress.subject = "hotfix"
         if args.dry_run:
-            rows = Batch(pythons, output, progress.step, write=False).run(sources)
+            rows = Batch(pythons, output, progress.step, work=None).run(sources)
         else:
             channel_folder.check_writable(output)
             rows = _heal_into(sources, pythons, output, progress.step)
@@ -117,12 +123,26 @@ def _heal_into(
     output: Path,
     say: Callable[[str], None],
 ) -> list[Row]:
-    with channel_folder.locked(output, say):
-        rows = Batch(pythons, output, say, write=True).run(sources)
+    with channel_folder.locked(output, say), _work_folder() as work:
+        rows = Batch(pythons, output, say, work).run(sources)
         if any(row.state == "new" for row in rows):
             say("indexing")
             channel_folder.index(output)
     return rows
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder for unfinished twins. Those of runs that were killed are removed."""
+    for path in paths.BUILD.glob("hotfix-*"):
+        if not Path("/proc", path.name.removeprefix("hotfix-")).exists():
+            shutil.rmtree(path, ignore_errors=True)
+    folder = paths.BUILD / f"hotfix-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Batch:
@@ -137,12 +157,13 @@ class Batch:
         pythons: list[bytecode.Python],
         output: Path,
         say: Callable[[str], None],
-        write: bool,
+        work: Path | None,
     ) -> None:
+        """work : folder for unfinished twins; None to write nothing"""
         self._pythons = pythons
         self._output = output
         self._say = say
-        self._write = write
+        self._work = work
 
     def run(self, sources: list[Source]) -> list[Row]:
         """A Row for each package, in the order of ``sources``."""
@@ -153,37 +174,38 @@ class Batch:
                 rows.update(finished)
         return [rows[source] for source in sources]
 
-    def _needed_base(self, source: Source) -> str | None:
-        """The file name, without its ending, of the numpy-base that a package needs."""
+    def _needed_base(self, source: Source) -> tuple[str, str | None]:
+        """The subdir of a package, and the file name, without its ending, of its numpy-base."""
         try:
             return hotfix.needed_base(originals.fetch(source, self._say))
         except FeedstockError:
-            return None  # the same error comes again when the package is healed
+            return source.subdir, None  # the same error comes again when the package is healed
 
     def _heal_group(self, holder: Source | None, dependents: list[Source]) -> dict[Source, Row]:
         """Rows of a package that holds numpy's code, and of those that need exactly this one."""
+        members = [each for each in (holder, *dependents) if each]
+        try:
+            self._check_group(holder, dependents)
+            # all before the first is written, so that no half of a pair is left behind
+            twins = [self._twin_of(source) for source in members]
+            return dict(zip(members, map(self._keep, members, twins), strict=True))
+        except FeedstockError as error:
+            return {source: self._refused(source, error) for source in members}
+
+    def _check_group(self, holder: Source | None, dependents: list[Source]) -> None:
         if holder is None:
-            error = hotfix.Refused(
+            raise hotfix.Refused(
                 "its numpy-base is not among the packages",
                 remedy="name both, or the channel that holds both",
             )
-            return {source: self._refused(source, error) for source in dependents}
         if holder.filename.startswith(hotfix.BASE) and not dependents:
-            error = hotfix.Refused(
+            raise hotfix.Refused(
                 "no numpy that needs it is among the packages: solvers would never take it",
                 remedy="name both, or the channel that holds both",
             )
-            return {holder: self._refused(holder, error)}
-        rows = {}
-        try:
-            twin = hotfix.heal(self._open(holder), self._pythons)
-            rows[holder] = self._keep(twin)
-            for source in dependents:
-                rows[source] = self._keep(hotfix.repin(self._open(source)))
-        except FeedstockError as error:
-            for source in [holder, *dependents]:
-                rows[source] = self._refused(source, error)
-        return rows
+
+    def _twin_of(self, source: Source) -> Twin:
+        return hotfix.heal_or_repin(self._open(source), self._pythons)
 
     def _open(self, source: Source) -> Original:
         return hotfix.open_original(originals.fetch(source, self._say), source.public_url)
@@ -193,19 +215,20 @@ class Batch:
         state = "refused"
         if isinstance(error, NotAffected) and not source.named:
             state = "not affected"
-        self._say(f"{state}: {source.filename}: {error}")
-        reason = " ".join(str(error).split())
-        return Row(source.filename, "", source.subdir, state, "", "", 0.0, reason)
+        name, message = shown(source.filename), shown(str(error))
+        self._say(f"{state}: {name}: {message}")
+        reason = " ".join(message.split())
+        return Row(name, "", shown(source.subdir), state, "", "", 0.0, reason)
 
-    def _keep(self, twin: Twin) -> Row:
+    def _keep(self, source: Source, twin: Twin) -> Row:
         """Put a twin into the output channel, unless it is there already."""
         target = self._output / twin.index["subdir"] / twin.filename
         state = "new"
         if target.exists():
             hotfix.check_same(twin, target)
             state = "there"
-        elif self._write:
-            self._write_twin(twin, target)
+        elif self._work:
+            self._write_twin(twin, target, self._work)
         self._say(f"{twin.original.filename}: {twin.filename} is {state}")
         digest, size = "", 0
         if target.exists():
@@ -219,13 +242,30 @@ class Batch:
             sha256=digest,
             megabytes=round(size / 1e6, 1),
             reason="",
+            note=_note(source, twin),
         )
 
-    def _write_twin(self, twin: Twin, target: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="hotfix-") as folder:
-            path = Path(folder, twin.filename)
+    def _write_twin(self, twin: Twin, target: Path, work: Path) -> None:
+        folder = work / twin.index["subdir"]
+        path = folder / twin.filename
+        try:
+            folder.mkdir(exist_ok=True)
             hotfix.write(twin, path)
             channel_folder.copy(path, target, os.link)
+        except FileExistsError:
+            # of two originals with one name the other one was faster
+            hotfix.check_same(twin, target)
+        except OSError as error:
+            raise FeedstockError(
+                f"{path} could not be written", found=error.strerror, remedy="free some space"
+            ) from None
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _note(source: Source, twin: Twin) -> str:
+    differs = originals.differs_in(source, twin.original.index)
+    return f"the channel's index differs from the package: {shown(differs)}" if differs else ""
 
 
 def _bytecode(twin: Twin) -> str:
@@ -236,17 +276,24 @@ def _bytecode(twin: Twin) -> str:
     return "compiled" if twin.compiled else ""
 
 
-def _groups(needed: dict[Source, str | None]) -> list[tuple[Source | None, list[Source]]]:
+def _groups(
+    needed: dict[Source, tuple[str, str | None]],
+) -> list[tuple[Source | None, list[Source]]]:
     """(package that holds code, packages that need it) for each that has to be healed.
 
-    needed : for each package the numpy-base that it needs
+    needed : for each package its subdir and the numpy-base that it needs
     """
-    holders = {archive.stem(Path(s.filename)): s for s, base in needed.items() if base is None}
-    dependents: dict[Source | None, list[Source]] = {holder: [] for holder in holders.values()}
-    for source, base in needed.items():
+    groups: list[tuple[Source | None, list[Source]]] = []
+    dependents: dict[tuple[str, str], list[Source]] = {}
+    for source, (subdir, base) in needed.items():
         if base is not None:
-            dependents.setdefault(holders.get(base), []).append(source)
-    return list(dependents.items())
+            dependents.setdefault((subdir, base), []).append(source)
+    for source, (subdir, base) in needed.items():
+        if base is None:
+            # a second package of this name comes too late for them
+            groups.append((source, dependents.pop((subdir, source.stem), [])))
+    groups += [(None, group) for group in dependents.values()]
+    return groups
 
 
 def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.Namespace) -> None:
@@ -262,7 +309,7 @@ def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.N
             "": row.state,
             "bytecode": row.bytecode,
             "MB": row.megabytes or "",
-            "reason": row.reason,
+            "reason": row.reason or row.note,
         }
         for row in rows
     ]
