@@ -414,7 +414,11 @@ def affected_groups(summary):
         groups.setdefault(key, []).append(line)
     found = []
     for key, lines in groups.items():
-        places = [(host, line["prefix"]) for line in lines for host in line["hosts"]]
+        places = [
+            (host, "%s (%s)" % (line["prefix"], line["owner"]))
+            for line in lines
+            for host in line["hosts"]
+        ]
         group = _places(dict(zip(GROUP_FIELDS, key)), sorted(places))
         group["note"] = lines[0]["remedy_note"]
         found.append(group)
@@ -431,10 +435,14 @@ def _without(line, remedy: str) -> str:
 
 
 class Table:
-    """A table; `places` has a dict of {host: paths} for each row, or nothing."""
+    """A table.
 
-    def __init__(self, title: str, header, rows, places=()):
-        self.title, self.header = title, header
+    places : a dict of {host: what is there} for each row, or nothing
+    first : whether its places are what people look for
+    """
+
+    def __init__(self, title: str, header, rows, places=(), first: bool = False):
+        self.title, self.header, self.first = title, header, first
         self.rows, self.places = list(rows), list(places)
 
 
@@ -504,15 +512,15 @@ def affected_table(summary) -> Table:
         rows.append((len(group["hosts"]), group["places"]) + about + (remedy, group["example"]))
     header = ("HOSTS", "PLACES", "NUMPY", "CHANNEL", "BLAS", "IMPORTERS", "ACTIVATION")
     header += ("REMEDY", "FOR EXAMPLE")
-    return Table("Affected", header, rows, [group["where"] for group in groups])
+    return Table("Affected", header, rows, [group["where"] for group in groups], True)
 
 
 def owners_table(summary) -> Table:
     lines = summary["owners"]
     rows = [(line["owner"], len(line["hosts"]), line["places"], line["example"]) for line in lines]
     header = ("OWNER", "HOSTS", "PREFIXES", "FOR EXAMPLE")
-    title = "Owners of affected prefixes: whom the tickets go to"
-    return Table(title, header, rows, [line["where"] for line in lines])
+    # no lists: those of the affected numpys name the owners
+    return Table("Owners of affected prefixes: whom the tickets go to", header, rows)
 
 
 def open_tables(summary):
@@ -521,8 +529,7 @@ def open_tables(summary):
     yield _places_table("Not healed", ("RESULT", "REASON", "REMEDY"), healed["not_healed"])
     yield _places_table("Not known", ("REASON",), summary["unknown"])
     yield _places_table("Not complete", ("REASON",), summary["not_complete"])
-    lines = summary["no_answer"]
-    yield Table("No answer", ("HOST", "WHY"), [(line["host"], line["why"]) for line in lines])
+    yield _places_table("No answer", ("WHY",), no_answer_lines(summary))
     for title, names in (
         ("Missing: in the hosts file, without a file in the folder", summary["missing"]),
         ("Other hosts: with a file, not in the hosts file", summary["not_in_hosts_file"]),
@@ -531,6 +538,15 @@ def open_tables(summary):
         rows = [(len(names), _named(names))] if names else []
         yield Table(title, ("HOSTS", "NAMES"), rows, [where] if names else [])
     yield _places_table("Troubles", ("KIND", "TROUBLE"), summary["troubles"])
+
+
+def no_answer_lines(summary):
+    """The reasons why hosts did not answer. One that names the host names HOST instead."""
+    places = collections.defaultdict(list)
+    for line in summary["no_answer"]:
+        why = re.sub(r"\b%s\b" % re.escape(line["host"].split("@")[-1]), "HOST", line["why"])
+        places[why].append((line["host"], line["why"]))
+    return _by_hosts(_places({"why": why}, places[why]) for why in places)
 
 
 def _places_table(title: str, about, lines) -> Table:
@@ -616,8 +632,8 @@ reason is given. In a remedy, PREFIX stands for the environment.</p>
 PAGE_ROWS = 100  # rows of a table; the rest is in --json
 LIST_LINES = 500  # lines of a list that opens at once
 CELL = 500  # characters of a cell
-# characters; a list may take half of what the lists before it have left
-ALL_LISTS, ALL_CELLS = 800000, 150000
+# characters; the second is kept for all lists but those of the affected numpys
+ALL_LISTS, OTHER_LISTS, ALL_CELLS = 880000, 40000, 80000
 # pixels
 WIDTH, LABEL, ROW, BAR = 520, 100, 26, 18
 LETTER = 9  # a little more than a letter or a figure is wide
@@ -654,44 +670,126 @@ def _html_table(table: Table, budget: Budget) -> str:
     for number, row in enumerate(table.rows[:PAGE_ROWS]):
         cells = ["<td%s>%s</td>" % pair for pair in zip(kinds, map(_cell, row))]
         if table.places:
-            cells.append("<td>%s</td>" % _where(table.places[number], budget))
+            cells.append("<td>%s</td>" % _where(table, number, budget))
         line = "<tr>%s</tr>" % "".join(cells)
         budget.cells -= sum(map(len, cells[: len(kinds)]))
         if budget.cells < 0:
             break
         lines.append(line)
-    rest = len(table.rows) - (len(lines) - 1)
-    note = "<p>And %d more rows; --json has all.</p>" % rest if rest else ""
+    note = _more_rows(table.rows[len(lines) - 1 :], budget)
     # tabindex: so that it can be scrolled with the keys, too
-    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table>%s%s</div>\n' % (
+    return '<div role="region" aria-label="%s" tabindex="0"><table>\n%s\n</table>%s</div>\n' % (
         _text(table.title),
         "\n".join(lines),
         note,
-        "",
     )
 
 
-def _where(where, budget: Budget) -> str:
-    """All places, in lists that open."""
-    lines = [_text(" ".join([host] + [path for path in where[host] if path])) for host in where]
-    allowed, shown_lines, length = budget.lists // 2, [], 0
-    for line in lines:
+def _more_rows(rows, budget: Budget) -> str:
+    """The rows that have no place in the table, in lists that open."""
+    lines = ["  ".join(_cell(value) or "-" for value in row) for row in rows]
+    fitting = _fitting(lines, budget.lists // 2)
+    parts = []
+    for start in range(0, len(fitting), LIST_LINES):
+        part = fitting[start : start + LIST_LINES]
+        title = "%d to %d of %d more rows" % (start + 1, start + len(part), len(lines))
+        parts.append(_list(title, part))
+    budget.lists -= sum(map(len, parts))
+    if len(fitting) < len(lines):
+        parts.append("<p>And %d more rows; --json has all.</p>" % (len(lines) - len(fitting)))
+    return "".join(parts)
+
+
+def _where(table: Table, number: int, budget: Budget) -> str:
+    """All places of a row, in lists that open."""
+    where = table.places[number]
+    # the first table's lists are what people open the page for; half of the rest for each other
+    allowed = budget.lists - OTHER_LISTS if table.first else budget.lists // 2
+    ending = _common_ending(list(where))
+    lines = []
+    for host, paths in where.items():
+        name = host[: len(host) - len(ending)]
+        lines.append(_text(" ".join([name] + [path for path in paths if path])))
+    if sum(map(len, lines)) + len(lines) > allowed:
+        fitting = _fitting(lines, allowed) if table.first else []
+    else:
+        fitting = lines
+    lists = []
+    for start in range(0, len(fitting), LIST_LINES):
+        part = fitting[start : start + LIST_LINES]
+        title = "%d to %d of %d hosts" % (start + 1, start + len(part), len(lines))
+        if ending:
+            title += ", each name ends with %s" % _text(ending)
+        lists.append(_list(title, part))
+    if len(fitting) < len(lines):
+        lists.append(_folded_list(list(where)[len(fitting) :], allowed))
+    budget.lists -= sum(map(len, lists))
+    return "".join(lists)
+
+
+def _fitting(lines, allowed: int):
+    """The first lines, with no more characters than allowed."""
+    length = 0
+    for number, line in enumerate(lines):
         length += len(line) + 1
         if length > allowed:
-            break
-        shown_lines.append(line)
-    budget.lists -= min(length, allowed)
-    parts = []
-    for start in range(0, len(shown_lines), LIST_LINES):
-        part = shown_lines[start : start + LIST_LINES]
-        title = "%d to %d of %d hosts" % (start + 1, start + len(part), len(lines))
-        parts.append(
-            "<details><summary>%s</summary><pre>%s</pre></details>" % (title, "\n".join(part))
-        )
-        budget.lists -= 100
-    if len(shown_lines) < len(lines):
-        parts.append("%d more hosts are in --json" % (len(lines) - len(shown_lines)))
-    return "".join(parts)
+            return lines[:number]
+    return lines
+
+
+def _list(title: str, lines) -> str:
+    body = "\n".join(lines)
+    return "<details><summary>%s</summary><pre>%s</pre></details>" % (title, body)
+
+
+def _folded_list(hosts, allowed: int) -> str:
+    """The hosts whose places would make the page too big: their names, in short."""
+    names = [_text(name) for name in fold(hosts)]
+    fitting = _fitting(names, max(allowed, OTHER_LISTS // 4))
+    title = "%d hosts by name; --json has their places" % len(hosts)
+    if len(fitting) < len(names):
+        fitting = fitting + ["... --json has all"]
+    return _list(title, fitting)
+
+
+def _common_ending(hosts) -> str:
+    """The domain that all hosts have in common, with its dot; empty for one host."""
+    if len(hosts) < 2:
+        return ""
+    ending = os.path.commonprefix([host[::-1] for host in hosts])[::-1]
+    return ending[ending.index(".") :] if "." in ending else ""
+
+
+def fold(hosts):
+    """Names in short: node1, node2 and node3 are node[1-3]."""
+    numbers = collections.OrderedDict()
+    for host in hosts:
+        match = re.match(r"([^0-9.]+)([0-9]{1,9})(\..*)?$", host)
+        if match:
+            before, digits, after = match.groups()
+            key = (before, len(digits), after or "")
+            numbers.setdefault(key, []).append(int(digits))
+        else:
+            numbers[(host,)] = None
+    for key, found in numbers.items():
+        if found is None:
+            yield key[0]
+        elif len(found) == 1:
+            yield "%s%0*d%s" % (key[0], key[1], found[0], key[2])
+        else:
+            yield "%s[%s]%s" % (key[0], ",".join(_ranges(sorted(found), key[1])), key[2])
+
+
+def _ranges(numbers, width: int):
+    """Sorted numbers as 1-3 or 5."""
+    first = last = numbers[0]
+    for number in numbers[1:] + [None]:
+        if number is not None and number <= last + 1:
+            last = number
+            continue
+        short = "%0*d" % (width, first)
+        yield short if first == last else "%s-%0*d" % (short, width, last)
+        first = last = number
 
 
 def _text(value) -> str:

@@ -5,11 +5,12 @@ import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from helpers import debian, trees
+from helpers import debian, originals, trees
 from helpers.loopback import free_ports, wait_for
 from helpers.numpy_init import PATCHED, UNGATED
 from helpers.pythons import python36
@@ -83,3 +84,15 @@ def envs(tmp_path):
         trees.make_prefix(folder / name, extension, source)
     (folder / "broken" / "conda-meta" / "state").write_text("{")
     return folder
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A prefix with numpy 2.3.5 as it was released, for which MKL stands in; it can be healed."""
+    prefix = tmp_path / "re leased"
+    with zipfile.ZipFile(originals.wheel("2.3.5")) as wheel:
+        source = wheel.read("numpy/__init__.py").decode()
+        record = wheel.read("numpy-2.3.5.dist-info/RECORD").decode()
+    trees.make_prefix(prefix, trees.link(trees.MKL, tmp_path), source)
+    (prefix / trees.SITE_PACKAGES / "numpy-2.3.5.dist-info" / "RECORD").write_text(record)
+    return prefix
