@@ -69,14 +69,30 @@ def test_each_host_has_a_file_with_what_was_found_there(audit, envs, tmp_path):
         }
 
 
-def test_the_command_of_the_guide(audit):
-    (command,) = (
-        command for command in pages.commands(pages.FLEET) if "audit_over_ssh.sh" in command
-    )
+GUIDE = [command for command in pages.commands(pages.FLEET) if "audit_over_ssh.sh" in command]
+
+
+def test_the_command_of_the_guide_that_counts(audit):
+    command = GUIDE[0]
     program, *arguments = shlex.split(command)
     done, found = audit("answers\n", command=(paths.ROOT / program, *arguments))
     assert (done.returncode, done.stderr) == (0, "")
     assert list(found) == ["answers.jsonl"]
+
+
+def test_the_commands_of_the_guide_that_heal(audit, released):
+    """In the guide's order, but on a prefix of the test instead of this machine's folders."""
+    debian.install("sudo")
+    seen = []
+    for command in GUIDE[1:]:
+        program, *arguments = shlex.split(command)
+        folders = arguments.index("audits") + 1
+        done, found = audit(
+            "answers\n", released, command=(paths.ROOT / program, *arguments[:folders])
+        )
+        assert done.returncode == 0, done.stderr
+        seen += results(found["answers.jsonl"])
+    assert seen == ["would-heal", "healed", "undone"]
 
 
 def test_hosts_that_do_not_answer_are_named_with_the_reason(audit, envs):

@@ -454,6 +454,7 @@ def test_wrong_use_is_2(summarise, tmp_path, arguments):
 )
 def test_the_commands_of_the_guide(fleet, tmp_path, command):
     fleet(**a_fleet())
+    (tmp_path / "hosts.txt").write_text("\n".join(a_fleet()))
     (tmp_path / "scripts").symlink_to(paths.ROOT / "scripts")
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")

@@ -58,6 +58,7 @@ NEED_CONDA = [
     if command.startswith(("conda ", "pixi ", "conda-lock ")) or "conda-lock.yml" in command
 ]
 PIN = "echo 'numpy 2.3.5 mkl*_1*' >> /opt/conda/envs/app/conda-meta/pinned"
+UNPIN = "sed -i '/^numpy 2.3.5 mkl/d' /opt/conda/envs/app/conda-meta/pinned"
 ONE_VARIANT = (
     "./scripts/feedstock variants --numpy 2.3.5 --python 3.11 --blas mkl-2026"
     " --build-config > one.yaml"
@@ -65,7 +66,7 @@ ONE_VARIANT = (
 
 
 def test_every_command_of_the_pages_is_accounted_for():
-    run = [*RUN_HERE, *ON_A_CHANNEL, *HOTFIX, *HEAL, AUDIT, PIN, ONE_VARIANT]
+    run = [*RUN_HERE, *ON_A_CHANNEL, *HOTFIX, *HEAL, AUDIT, PIN, UNPIN, ONE_VARIANT]
     elsewhere = [*RUN_BY_FIXTURES, *MEASURED, *RUN_BY_FLEET, *NEED_CONDA]
     assert set(COMMANDS) == {*run, *elsewhere}
     assert "./scripts/feedstock test" in (paths.ROOT / ".ci" / "run").read_text()
@@ -135,6 +136,15 @@ def test_the_audit_tells_the_mkl_package_from_its_control(request, kind, verdict
 def test_the_specs_to_install_pick_our_mkl_build(command, channels):
     specs = [word for word in shlex.split(command) if "=" in word or word.startswith("numpy ")]
     assert solve(channels, specs)["numpy"].startswith("mkl_py")
+
+
+def test_the_pin_is_taken_away_and_nothing_else(tmp_path):
+    pinned = tmp_path / "pinned"
+    pinned.write_text("python 3.11.*\n")
+    for command in (PIN, UNPIN):
+        line = command.replace("/opt/conda/envs/app/conda-meta/pinned", shlex.quote(str(pinned)))
+        subprocess.run(line, shell=True, check=True)
+    assert pinned.read_text() == "python 3.11.*\n"
 
 
 def test_the_narrowed_conda_build_is_one_variant(tmp_path):
