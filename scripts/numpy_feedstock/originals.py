@@ -173,9 +173,8 @@ def _find_behind_url(url: str) -> Iterator[Source]:
 
 def _query(url: str, say: Say) -> list[tuple[str, str, str, str | None, Needs]]:
     """(URL, file name, subdir, sha256, needs) of each numpy in a channel behind a URL."""
-    if redact.url(url) == url:
-        return _query_with(url, DOWNLOADS / "repodata")
-    # rattler writes the URL beside what it keeps, and this one holds a secret
+    # A fresh cache each time: rattler writes the URL with its secrets beside what it keeps, and
+    # fails on a server that answers "not modified" for an index in shards.
     with tempfile.TemporaryDirectory() as folder:
         return _query_with(url, Path(folder))
 

@@ -387,13 +387,69 @@ class Guarded(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def guarded(mirror):
-    handler = functools.partial(Guarded, directory=mirror)
+def serve(handler):
+    """Serve until the end of a test; yields the URL."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture
+def guarded(mirror):
+    yield from serve(functools.partial(Guarded, directory=mirror))
+
+
+class Broken(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder under /t/s3cret, with other bytes for packages while `sends` has some."""
+
+    sends = b""
+
+    def do_GET(self):
+        if not self.path.startswith("/t/s3cret/"):
+            self.send_error(403)
+            return
+        self.path = self.path.removeprefix("/t/s3cret")
+        if self.sends and self.path.endswith(".conda"):
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(self.sends)
+            return
+        super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def broken(mirror):
+    yield from serve(functools.partial(Broken, directory=mirror))
+
+
+@pytest.mark.parametrize("sent", [b"other", b"cut"])
+def test_a_channel_that_sends_other_bytes_is_healed_when_it_is_mended(
+    sent, broken, tmp_path, monkeypatch, mirror
+):
+    """Behind a URL with a token, which is shown nowhere and kept nowhere."""
+    # a license of its own: an earlier test must not have downloaded the same packages
+    members = archive.read(next(mirror.glob("linux-64/*0001_0.conda")))
+    make_build(mirror, members, "py311h0000009_0", license=str(tmp_path))
+    channel_folder.index(mirror)
+    name = "numpy-2.3.5-py311h0000009_0.conda"
+    args = [f"{broken}/t/s3cret/", "--output", tmp_path / "healed", "--json"]
+    monkeypatch.setattr(Broken, "sends", sent)
+    first = hotfix(*args)
+    assert rows(first)[name]["state"] == "refused"
+    monkeypatch.setattr(Broken, "sends", b"")
+    second = hotfix(*args)
+    assert rows(second)[name]["state"] == "new"
+    for done in (first, second):
+        assert "s3cret" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    kept = [path for path in (paths.BUILD / "downloads").rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if b"s3cret" in path.read_bytes()]
 
 
 def test_a_channel_behind_a_url_is_read_with_the_stored_credentials(guarded, tmp_path):
