@@ -22,16 +22,17 @@ from . import hotfix, patch, redact
 from .record import Record
 from .unpacked import Unpacked
 
-# added to the file name of the package
+# the endings that the file name of the package gets
 ENDING = ".intoto.jsonl"
 PUBLISH_ENDING = ".publish.intoto.jsonl"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 PUBLISH_PREDICATE_TYPE = "https://schemas.conda.org/attestations-publish-1.schema.json"
-BUILD_TYPE = "https://github.com/conda/ceps/blob/main/cep-0014.md"  # a v1 recipe and its variant
+# SLSA's type for a build: CEP 14 describes the v1 recipe and its variant
+BUILD_TYPE = "https://github.com/conda/ceps/blob/main/cep-0014.md"
 BUILDER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-build"
-# `hotfix` applies the patch to the text of a finished package
+# SLSA's type for a twin: `hotfix` applies the patch to the text of a finished package
 HOTFIX_TYPE = "https://github.com/numpy/numpy/issues/31284#hotfix"
 HOTFIXER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-hotfix"
 INDEX_JSON = "info/index.json"
@@ -41,7 +42,7 @@ Json = dict[str, Any]
 
 
 class NotTrusted(Exception):
-    """The bytes are no statement that a trusted key signed on this package; str() says why."""
+    """The bytes are no statement on this package that a trusted key signed; str() says why."""
 
 
 def filename(package: str, ending: str = ENDING) -> str:
@@ -54,7 +55,7 @@ def filename(package: str, ending: str = ENDING) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What a statement is about: one package."""
+    """The package that a statement is about."""
 
     filename: str
     sha256: str
@@ -69,7 +70,7 @@ def build_statement(
     """Return SLSA's statement on a package.
 
     record : what `build` wrote beside the package, or None
-    objections : what the package is published in spite of, a line each
+    objections : a line for each fault in spite of which the package is published
     """
     if unpacked.is_twin:
         return _hotfix_statement(subject, unpacked, objections)
@@ -211,7 +212,7 @@ def sign(statement: Mapping[str, Any], signer: CryptoSigner) -> bytes:
 def verify(
     data: bytes, keys: Sequence[SSlibKey], subject: Subject, predicate_type: str = PREDICATE_TYPE
 ) -> Json:
-    """Return the statement in an envelope, once it is signed by one of the keys on this package.
+    """Return the statement in an envelope, if a trusted key signed it on this package.
 
     Raises NotTrusted with the reason.
     """
@@ -232,7 +233,7 @@ def _signed_statement(data: bytes, keys: Sequence[SSlibKey]) -> Json:
         statement = json.loads(envelope.payload)
     except VerificationError:
         raise NotTrusted("not signed by a key that is trusted") from None
-    # the bytes may be anybody's: whatever they do to the parsers, they are no provenance
+    # anybody may have written the bytes, and they may raise any error in the parsers
     except Exception as error:
         raise NotTrusted(f"not a signed statement: {type(error).__name__}") from None
     if envelope.payload_type != PAYLOAD_TYPE or not isinstance(statement, dict):
@@ -250,7 +251,7 @@ def _subject_of(statement: Json) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a trusted statement says that a check of the channel needs."""
+    """The facts of a trusted statement that a check of the channel needs."""
 
     objections: list[str]
     index: Json  # the package's own index.json
@@ -269,6 +270,6 @@ def facts(statement: Json) -> Facts:
 
 
 def read_unsigned(path: Path) -> Json:
-    """Return the statement in an envelope without a look at its signature, for people and tests."""
+    """Return the statement in an envelope, and ignore its signature. For people and tests."""
     payload = Envelope.from_dict(json.loads(path.read_bytes())).payload
     return dict(json.loads(payload))

@@ -1,4 +1,4 @@
-"""Publishing: what is examined, planned, put, indexed and signed, in this order."""
+"""Publishing: examine the packages, plan, put, index and sign, in this order."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ class Row:
 
 
 def signer(is_dry_run: bool, progress: Progress) -> CryptoSigner | None:
-    """Return what signs. A dry run without a key says so and goes on."""
+    """Return the signer. A dry run without a key says so and goes on."""
     try:
         return signing.signer()
     except UsageError as error:
@@ -47,7 +47,7 @@ def examine_all(
 ) -> list[Candidate]:
     """Return a Candidate for each package. All refusals come in one error.
 
-    Raises UsageError when one is no package of ours, FeedstockError when one is refused.
+    Raises UsageError when a file is no package of ours, FeedstockError when one is refused.
     """
     candidates: list[Candidate] = []
     errors: list[FeedstockError] = []
@@ -85,7 +85,7 @@ def _published(path: Path, target: Target, key: SSlibKey) -> Candidate | None:
 
 
 def _provenance_state(target: Target, candidate: Candidate, key: SSlibKey | None) -> str:
-    """Return "new" or "there", or that another key signed the provenance that is there."""
+    """Return "new", "there", or a text when another key signed the provenance there."""
     name = provenance.filename(candidate.path.name)
     if target.keeps_files:
         data = target.read(candidate.subdir, name)
@@ -104,16 +104,16 @@ def _provenance_state(target: Target, candidate: Candidate, key: SSlibKey | None
 
 
 def plan(target: Target, candidates: Sequence[Candidate], key: SSlibKey | None) -> list[Row]:
-    """Return a row for each candidate: whether it is there.
+    """Return a row for each candidate. It says whether the package is there.
 
-    Raises Taken where another file has its name.
+    Raises Taken when another file has the name of a candidate.
     """
     rows, taken = [], []
     for each in candidates:
         found = target.find(each.subdir, each.path.name)
         if found not in (None, each.sha256):
             taken.append(
-                f"{each.path.name}: there are other bytes of this name\n"
+                f"{each.path.name}: a file of this name is there, with other bytes\n"
                 f"  ours:   sha256 {each.sha256}\n  theirs: sha256 {found}"
             )
         state = "there" if found else "new"
@@ -141,19 +141,19 @@ class Publication:
     progress: Progress
 
     def run(self, candidates: Sequence[Candidate]) -> list[Row]:
-        """Put what is new, index, sign. Returns the rows of ``plan`` as they are now."""
+        """Put the new packages, index, and sign. Returns the rows of ``plan`` as they are now."""
         rows = plan(self.target, candidates, self.signer.public_key)
         statements = {each.path.name: self._statements(each) for each in candidates}
         rows = [self._put(each, row) for each, row in zip(candidates, rows, strict=True)]
         self._index(candidates, any(row.provenance == "new" for row in rows))
-        # The provenance comes last: where it is missing, an earlier publication was cut off.
+        # The provenance comes last. If it is missing, an earlier publication was cut off.
         return [
             self._attest(each, row, statements[each.path.name])
             for each, row in zip(candidates, rows, strict=True)
         ]
 
     def _statements(self, candidate: Candidate) -> dict[str, bytes]:
-        """Return the signed statements on a candidate by their file names."""
+        """Return {file name: signed statement} for a candidate."""
         if candidate.statement is None:
             return {}
         name = candidate.path.name
@@ -185,7 +185,7 @@ class Publication:
         return dataclasses.replace(row, state="put")
 
     def _index(self, candidates: Sequence[Candidate], is_new: bool) -> None:
-        """Index what was put, and repair an index that does not list what is there."""
+        """Index the new packages, and repair an index that does not list all packages."""
         say = self.progress.step
         if self.index_later:
             say("the index is left to somebody else (--index-later)")
@@ -214,7 +214,7 @@ class Publication:
         self.target.remove_old_indexes(subdirs, say)
 
     def _not_listed(self, wanted: dict[tuple[str, str], str]) -> list[str]:
-        """Return what the index, read back in each of its forms, does not list as it is."""
+        """Read each form of the index again. Return a line for each fault of our packages in it."""
         faults = []
         for subdir in sorted({subdir for subdir, _ in wanted}):
             names = {name: sha for (place, name), sha in wanted.items() if place == subdir}
@@ -222,7 +222,7 @@ class Publication:
         return faults
 
     def _attest(self, candidate: Candidate, row: Row, statements: dict[str, bytes]) -> Row:
-        """Put the statements beside the package, or, where that cannot be, beside ours."""
+        """Put the statements beside the package, or beside our copy if the target keeps none."""
         if row.provenance != "new":
             return row
         with tempfile.TemporaryDirectory() as folder:
@@ -232,7 +232,7 @@ class Publication:
                     continue
                 path = Path(folder, name)
                 path.write_bytes(signed)
-                # another publisher of the same bytes may have been faster
+                # another publisher may have put the same bytes first
                 with contextlib.suppress(Taken):
                     self.target.put(path, candidate.subdir, name, files.sha256(path))
         kept = "put" if self.target.keeps_files else f"kept in {candidate.path.parent}"
@@ -240,7 +240,7 @@ class Publication:
 
 
 def _faults_of_index(target: Target, subdir: str, wanted: dict[str, str]) -> list[str]:
-    """Return what is wrong with the index of one subdir, as far as these packages go."""
+    """Return the faults of the index of one subdir that concern these packages."""
     try:
         forms = repodata.forms(lambda name: target.read(subdir, name), f"{target.url}/{subdir}")
     except FeedstockError as error:

@@ -1,4 +1,4 @@
-"""The checks of what Python runs when it imports numpy from a package, or when it starts."""
+"""Checks of the code that Python runs when it imports numpy from a package, or starts."""
 
 import ast
 import base64
@@ -21,8 +21,8 @@ from .unpacked import PATHS, ListedFile, Unpacked
 Fault = tuple[str, str, str]
 
 _PYCACHE_NAME = re.compile(r"(?P<module>.+)\.cpython-\d+(\.opt-(?P<optimization>[12]))?\.pyc")
-# Runs in a Python of the bytecode's own version. It prints the marshalled code of each source,
-# or null for one that is no Python.
+# This runs in a Python of the bytecode's own version. It prints the marshalled code of each
+# source, or null for a source that is not Python.
 _COMPILER = """
 import base64, json, marshal, sys
 for request in json.load(sys.stdin):
@@ -106,7 +106,7 @@ def _unlike_its_entry(unpacked: Unpacked, listed: ListedFile) -> Iterator[Fault]
 def check_gate(unpacked: Unpacked) -> Iterator[Fault]:
     """No import of numpy runs a matrix product on Linux, in any copy that is in the package.
 
-    In a release that needs the patch, it is the patch that keeps the import from it.
+    In a release that needs the patch, only the patch prevents the product.
     """
     folders = numpy_folders(unpacked)
     expected = _expected_folder(unpacked)
@@ -121,7 +121,10 @@ def check_gate(unpacked: Unpacked) -> Iterator[Fault]:
 
 
 def _expected_folder(unpacked: Unpacked) -> str:
-    """Return where the package's Python looks for numpy, by the package's dependencies."""
+    """Return the folder in which the package's Python looks for numpy.
+
+    The package's dependencies name the Python.
+    """
     for spec in unpacked.specs:
         match = re.fullmatch(r"python_abi (3\.\d+)\.\* .*", spec)
         if match:
@@ -169,7 +172,9 @@ def _definitions_left_by_patches(unpacked: Unpacked) -> Iterator[str | None]:
         if name.endswith(".patch"):
             try:
                 yield definition(left_by(unpacked.text(name)))
-            except SyntaxError:  # a patch of other places: what it leaves is no text of its own
+            except (
+                SyntaxError
+            ):  # a patch with more hunks: the lines that it leaves are no text of their own
                 pass
 
 
@@ -188,7 +193,7 @@ def left_by(patch_text: str) -> str:
 
 
 def check_modules(unpacked: Unpacked) -> Iterator[Fault]:
-    """The modules of numpy are upstream's, and nothing else stands where Python looks first."""
+    """The modules of numpy are upstream's, and no other file shadows them."""
     known = known_texts.of_release(unpacked.release)
     for folder in numpy_folders(unpacked):
         for name in _modules_of(unpacked, folder):
@@ -256,7 +261,7 @@ def check_bytecode(unpacked: Unpacked) -> Iterator[Fault]:
 
 
 def not_checked(unpacked: Unpacked) -> Iterator[str]:
-    """Yield what the checks here could not look at."""
+    """Yield a text for each thing that these checks could not look at."""
     if known_texts.of_release(unpacked.release) is None:
         yield f"the texts of its modules, because those of numpy {unpacked.release} are not known"
     for magic in sorted({each.magic for each in _bytecode_of(unpacked)}):
@@ -304,7 +309,7 @@ def _unlike_their_sources(
 def _compile(
     unpacked: Unpacked, group: list[_Bytecode], python: bytecode.Python
 ) -> list[bytes | None]:
-    """Return the marshalled code of each source; None for one that is no Python."""
+    """Return the marshalled code of each source; None for a source that is not Python."""
     requests = [
         {
             "source": base64.b64encode(unpacked.members[each.source].data).decode(),
@@ -321,6 +326,6 @@ def _compile(
         timeout=limits().seconds,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    # a source that ends the compiler leaves the rest without an answer
+    # if a source ends the compiler, the sources after it get no answer
     answers += [None] * (len(group) - len(answers))
     return [base64.b64decode(answer) if answer else None for answer in answers]

@@ -1,4 +1,4 @@
-"""Rebuild: a finished package built again, from the recipe that travels in it, and compared."""
+"""Build a finished package again from the recipe inside it, and compare the two."""
 
 import os
 import shutil
@@ -35,14 +35,14 @@ def rebuild(
 ) -> list[Difference]:
     """Build a package again. Returns (file, found, allowed) for each difference; [] without one.
 
-    asked : what --channel says; by default the channels that the package was built from, when
-        there is a record of them beside it
+    asked : the values of --channel. Without them, the channels that the record beside the
+        package names are used
 
     The compiler cache stays off, because it may hold what the first build compiled. Raises
     UsageError or FeedstockError for a package that cannot be rebuilt here.
     """
     work = paths.REBUILD
-    # an earlier rebuild left its result there, to be looked at
+    # an earlier rebuild left its result there for a person to look at
     shutil.rmtree(work, ignore_errors=True)
     recipe = work / "recipe"
     _check_rebuildable(unpacked)
@@ -71,7 +71,7 @@ def rebuild(
     )
     if files.sha256(rebuilt) == files.sha256(path):
         return []
-    progress.step(f"not the same; to look at: {rebuilt}")
+    progress.step(f"not the same; the rebuilt package is kept: {rebuilt}")
     return list(compare(unpacked.members, archive.read(rebuilt)))
 
 
@@ -87,7 +87,7 @@ def _check_rebuildable(unpacked: Unpacked) -> None:
     for name in RECIPE_FILES:
         if f"info/recipe/{name}" not in unpacked.files:
             raise UsageError(
-                f"{filename} cannot be rebuilt: nothing in it says how",
+                f"{filename} cannot be rebuilt: there is no recipe in it",
                 expected=f"info/recipe/{name}",
                 found="no such file",
             )
@@ -98,7 +98,7 @@ def _described(unpacked: Unpacked, recipe: Path) -> tuple[variant.Variant, dict[
     from rattler_build import RattlerBuildError
 
     try:
-        # read first, because it refuses what a YAML reader can be made to choke on
+        # read with our own reader first: it refuses YAML that would exhaust another reader
         for name in RECIPE_FILES:
             unpacked.yaml(f"info/recipe/{name}")
         wanted = variant.describe(variant.recorded(recipe))
@@ -147,7 +147,7 @@ def _check_dependencies(path: Path, dependencies: dict[str, Any], channels: list
 def _recorded_versions(environment: dict[str, Any]) -> dict[str, str]:
     """Return {name: "version build"} of what was installed.
 
-    A record of a file:// channel has no build string, and so the version alone.
+    For a package of a file:// channel it is the version alone: its record has no build string.
     """
     versions = {}
     for record in environment["resolved"]:
@@ -159,8 +159,8 @@ def _recorded_versions(environment: dict[str, Any]) -> dict[str, str]:
 def _solved_versions(
     channels: list[str], environment: dict[str, Any], recorded: dict[str, str]
 ) -> dict[str, str]:
-    """Return {name: "version build"} of what the channels resolve to, as ``recorded`` has it."""
-    # a spec as the recipe has it, or one that the variant or a run_export made
+    """Return {name: "version build"} of what the channels resolve to now."""
+    # a spec is from the recipe, or the variant or a run_export made it
     specs = [spec.get("spec") or spec["source"] for spec in environment["specs"]]
     versions = {}
     for record in prefix.solve(channels, specs):

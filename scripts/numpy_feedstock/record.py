@@ -8,7 +8,7 @@ from typing import Any
 
 from . import files, paths
 
-# endings of the files beside a package: its Record, and the results of numpy's tests (JUnit XML)
+# endings of the two files beside a package: its Record, and the results of numpy's tests
 RECORD = ".tests.json"
 RESULTS = ".numpy-tests.xml"
 
@@ -22,16 +22,16 @@ class Record:
     size: int  # bytes
     blas: str
     glibc_floor: str  # the oldest glibc that its dependencies allow, "2.28"
-    channels: list[str]  # URLs; it was built and tested with their packages
+    channels: list[str]  # URLs of the channels whose packages it was built and tested with
     inputs: str  # digest of everything that the build depends on
-    label: str  # of numpy's tests: "fast" or "full"
+    label: str  # label of numpy's tests: "fast" or "full"
     tests: dict[str, bool]  # name of the test: passed or not
     numpy_tests: dict[str, int]  # how many of numpy's tests passed, failed, and were skipped
     build_minutes: float
     test_minutes: float
     cache_hits: int
     cache_misses: int
-    commit: str = ""  # of this repository, with "-dirty" when files differed
+    commit: str = ""  # commit of this repository, with "-dirty" when files differed
     # the packages that it was built with, name: sha256
     installed: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -70,7 +70,7 @@ def beside(path: Path, ending: str) -> Path:
 def inputs_digest(*extra: Any) -> str:
     """Return one digest of the recipe's folder, the build config, the canonical form and ``extra``.
 
-    extra : more that the build depends on, as values that JSON can hold
+    extra : other values that the build depends on; JSON must be able to hold them
     """
     digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
     for path in (paths.BUILD_CONFIG, Path(__file__).with_name("canonical.py"), *_recipe_files()):

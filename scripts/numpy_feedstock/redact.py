@@ -1,4 +1,4 @@
-"""What must be taken out of a text before people, logs or records see it."""
+"""Take secrets out of a text before people, logs or records see it."""
 
 import re
 import urllib.parse
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 HIDDEN = "***"
-# what stands for a channel in a folder: its path tells about the building machine
+# replace the path of a channel in a folder, because it tells about the building machine
 LOCAL_CHANNEL = "local folder"
 LOCAL_BOOTSTRAP = "bootstrap"
 
@@ -73,7 +73,10 @@ def words(text: str, secrets: Iterable[str]) -> str:
 
 
 def fault_of_secret(value: str) -> str:
-    """Return why a value cannot be a token or a key, without the value; "" when it can."""
+    """Return why a value cannot be a token or a key; "" when it can be one.
+
+    The text does not contain the value.
+    """
     if value != value.strip():
         return "a blank or a line end at its beginning or end"
     if _CONTROL.search(value):

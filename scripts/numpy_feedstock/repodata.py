@@ -16,8 +16,10 @@ import zstandard
 from .errors import FeedstockError
 
 Entry = dict[str, Any]
-Entries = dict[str, Entry]  # file name of a package: its entry
-Read = Callable[[str], bytes | None]  # a file of the subdir by its name; None when there is none
+Entries = dict[str, Entry]  # {file name of a package: its entry in the index}
+Read = Callable[
+    [str], bytes | None
+]  # a function that returns the bytes of a file of the subdir; None when there is none
 
 JSON = "repodata.json"
 ZST = "repodata.json.zst"
@@ -68,7 +70,7 @@ def _entries(content: Any, where: str) -> Entries:
 
 
 def unknown_parts(data: bytes) -> list[str]:
-    """Return what a whole repodata.json says that no check reads and that changes what is taken."""
+    """Return the keys of a repodata.json that no check reads and that change what solvers take."""
     content = json.loads(data)
     found = [key for key in content if key not in _KNOWN_KEYS]
     if content.get("v3"):
@@ -79,7 +81,7 @@ def unknown_parts(data: bytes) -> list[str]:
 
 
 def unzst(data: bytes, where: str) -> bytes:
-    """Return what a .zst file holds. Raises FeedstockError."""
+    """Return the uncompressed bytes of a .zst file. Raises FeedstockError."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as stream:
             content = stream.read(_MAX_BYTES)
@@ -122,10 +124,10 @@ def sharded(read: Read, where: str, name: str) -> Entries:
 
 
 def forms(read: Read, where: str, names: Iterable[str] = ("numpy",)) -> dict[str, Entries]:
-    """Return the entries by the form of the index that they are in, for each form that is there.
+    """Return {form: its entries} for each form of the index that is there.
 
-    Of the shards only those of the packages with these ``names`` are read. Raises FeedstockError
-    when a form is not whole.
+    Only the shards of the packages with these ``names`` are read. Raises FeedstockError when a
+    form is not whole.
     """
     found: dict[str, Entries] = {}
     data = read(JSON)
@@ -169,7 +171,7 @@ def package_name(filename: str, entry: Entry) -> str:
     return str(entry.get("name", filename.rsplit("-", 2)[0])).lower()
 
 
-# what the indexer adds to the package's own index.json
+# keys that the indexer adds to the package's own index.json
 _ADDED = {
     "md5",
     "sha256",
@@ -185,7 +187,7 @@ _ADDED = {
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A key that an entry and the package's own index.json have other values of."""
+    """A key that has one value in the index and another in the package's own index.json."""
 
     key: str
     listed: Any
@@ -203,7 +205,7 @@ class Difference:
 def differences(entry: Entry, own: Entry) -> Iterator[Difference]:
     """Yield where an entry of the index differs from the package's own index.json."""
     for key in sorted((entry.keys() | own.keys()) - _ADDED):
-        # the indexer leaves out what is empty
+        # the indexer leaves out empty values
         listed, said = entry.get(key) or [], own.get(key) or []
         if normal(listed) != normal(said):
             yield Difference(key, listed, said)
@@ -221,5 +223,5 @@ def _normal_spec(spec: str) -> str:
     try:
         return str(rattler.MatchSpec(spec))
     except Exception:
-        # not a spec, or one that rattler refuses: compared as it is
+        # not a spec, or a spec that rattler refuses: the text itself is compared
         return spec

@@ -1,4 +1,4 @@
-"""The repro as a program of its own: what it says about a numpy, and many of them at a time."""
+"""Run the repro as a program of its own, also many at a time, and read its report."""
 
 import json
 import re
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Report:
-    """What the repro prints with --json."""
+    """The report that the repro prints with --json."""
 
     fields: Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Report:
     def hangs(self, main_late: bool) -> Share:
         """Return how many imports inside dlopen hung, and how many were tried.
 
-        main_late : count the imports whose race was decided, or else the other ones
+        main_late : True counts the imports whose race was decided, False the other ones
 
         Raises FeedstockError when an import ended in another way.
         """
@@ -59,7 +59,7 @@ class Report:
         return len(found["facts"]["at_import"])
 
     def after_import(self) -> Mapping[str, Any]:
-        """Return what was there after an import under the first setting: threads, layer, kernels.
+        """Return threads, layer and kernels after an import under the first setting.
 
         Raises FeedstockError when it could not be measured.
         """
@@ -80,9 +80,9 @@ class Report:
 async def run(
     command: Sequence[str | Path], args: Sequence[object], environment: Mapping[str, str]
 ) -> Report:
-    """Run the repro; nothing of it is left when this ends.
+    """Run the repro. No process and no file of it is left afterwards.
 
-    command : what runs the repro, [python, PROGRAM] for the numpy of a Python
+    command : starts the repro: [python, PROGRAM] for the numpy of a Python
     args : of the repro
     environment : all variables
 
@@ -104,7 +104,7 @@ async def run(
         output, errors = await process.communicate()
     finally:
         if process.returncode is None:
-            process.terminate()  # it ends what it started
+            process.terminate()  # on SIGTERM the repro ends the processes that it started
             await process.wait()
     return parse(process.returncode, output.decode(), errors.decode())
 
@@ -135,7 +135,7 @@ def parse(exit_code: int | None, output: str, errors: str) -> Report:
 
 
 def run_all(jobs: Iterable[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:
-    """Run jobs, some at a time; their results in the order of the jobs.
+    """Run jobs, some at a time. Returns their results in the order of the jobs.
 
     The first job that fails ends the others. Raises its FeedstockError.
     """

@@ -1,4 +1,4 @@
-"""Another Linux's file tree (rootfs), with an older glibc than this machine's.
+"""The file tree (rootfs) of another Linux, which has an older glibc than this machine.
 
 One is made from Debian's packages. Any other directory with a Linux in it
 serves as well. It is entered read-only. Its mounts and processes end with the
@@ -22,11 +22,11 @@ from . import apt, child, paths
 from .errors import FeedstockError, UsageError
 from .progress import Progress, Say
 
-# Debian 11, glibc 2.31: the oldest that Debian's mirrors still carry
+# Debian 11 with glibc 2.31 is the oldest that Debian's mirrors still carry
 SUITE = "bullseye"
-# for the repro: a compiler, and a gdb without a Python of its own; for CPython: the rest
+# the repro needs a compiler and a gdb without a Python of its own; CPython needs the rest
 PACKAGES = ("g++", "gdb-minimal", "libffi-dev", "make", "zlib1g-dev")
-# the newer Debian whose source package of CPython is built there
+# {minor version: the newer Debian whose source package of that CPython is built there}
 SOURCES = {"3.11": "bookworm", "3.13": "trixie"}
 BUILD_PYTHON = (
     "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules "
@@ -34,7 +34,7 @@ BUILD_PYTHON = (
 )
 MARKER = "made-from.json"
 
-# no shell variable of this machine means anything there
+# the shell variables of this machine mean nothing there
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/tmp",
@@ -56,8 +56,8 @@ mount -t tmpfs tmpfs "$root/tmp"
 mount -o "remount,bind,$mode" "$root"
 exec chroot "$root" "$@"
 """
-# Ends a process with the one that started it, as `setpriv --pdeathsig KILL` does. setpriv of
-# util-linux 2.32 (RHEL 8) has no --pdeathsig; Python is here in any case.
+# The process ends when its parent ends, as with `setpriv --pdeathsig KILL`. The setpriv of
+# util-linux 2.32 (RHEL 8) has no --pdeathsig, but Python is always here.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -74,14 +74,14 @@ def command(
     stage : a folder that is seen there as /mnt and can be written to
     mode : "ro" or "rw": whether the rootfs itself can be written to
 
-    Raises UsageError when this machine lets nobody enter one.
+    Raises UsageError when this machine does not let us enter one.
     """
     staged = str(stage.absolute()) if stage else ""
     return [*_isolated(), "sh", "-c", _ENTER, "sh", str(folder.absolute()), staged, mode, *argv]
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a program in a rootfs: none of this machine's, and ``more``."""
+    """Return the variables of a program in a rootfs: fixed ones, and ``more``."""
     return _ENVIRONMENT | dict(more)
 
 
@@ -201,14 +201,14 @@ def made(python: str) -> tuple[Path, bool]:
 
 
 def ensure(python: str, progress: Progress) -> Path:
-    """Return the folder of a Debian 11 with a CPython, made once; whole or not at all.
+    """Return the folder of a Debian 11 with a CPython. It is made once, whole or not at all.
 
     python : the minor version, "3.11"
 
     Raises UsageError when this machine cannot make one, FeedstockError when that fails.
     """
     paths.BUILD.mkdir(exist_ok=True)
-    # a second one waits, and finds it made
+    # a second process waits here, and finds the finished rootfs
     with open(paths.BUILD / f"root-{python}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder, there = made(python)
@@ -341,7 +341,10 @@ def _build_python(folder: Path, python: str, mirror: str, say: Say) -> None:
 
 
 def _call(what: str, argv: Sequence[str | Path], say: Say, **options: Any) -> None:
-    """Run a command, saying each line it prints; FeedstockError shows the last ones."""
+    """Run a command and pass each line that it prints to ``say``.
+
+    Raises FeedstockError, which shows the last lines.
+    """
     tail: collections.deque[str] = collections.deque(maxlen=15)
     with subprocess.Popen(
         argv,

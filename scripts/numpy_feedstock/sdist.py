@@ -1,4 +1,4 @@
-"""numpy's source archive: downloaded once, checked, and handed to rattler-build.
+"""Download numpy's source archive once, check it, and hand it to rattler-build.
 
 The recipe names upstream's release page. Where that cannot be reached, the same file
 comes from the package index that pip is configured for: its sha256 decides. rattler-build
@@ -20,7 +20,7 @@ from .errors import FeedstockError
 
 # the recipe takes the archive from the URL in this environment variable
 VARIABLE = "NUMPY_SOURCE"
-# pip's default when its configuration names no index; asked of pip itself
+# prints pip's default index, which counts when pip's configuration names none
 _DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
 
 Say = Callable[[str], None]
@@ -45,7 +45,7 @@ def provide(
 
 
 def archive(url: str, version: str, sha256: str, say: Say) -> Path:
-    """Return the path of a release's source archive, after a check of its sha256."""
+    """Return the path of a release's source archive. Its sha256 was checked."""
     kept = paths.SDISTS / f"numpy-{version}.tar.gz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def _index_urls() -> list[str]:
 
 
 def _pip_setting(name: str) -> str:
-    """A setting of pip's configuration and environment; empty when it is not set."""
+    """Return a setting of pip's configuration or environment; "" when it is not set."""
     listing = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
     values = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
     for section in (":env:.", "download.", "global."):

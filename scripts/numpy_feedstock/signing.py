@@ -18,7 +18,7 @@ VARIABLE = "FEEDSTOCK_SIGNING_KEY"
 MIN_RSA_BITS = 2048
 MAKE_KEY = f"feedstock make-key makes one; {VARIABLE} names another"
 
-# what the libraries raise for bytes that are not a key they know
+# the libraries raise these for bytes that are not a key they know
 _KEY_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, SecurelibError)
 
 
@@ -66,7 +66,7 @@ def _fault_of_path(value: str) -> str:
 
 
 def signer() -> CryptoSigner:
-    """Return what signs with the private key.
+    """Return a signer that uses the private key.
 
     Raises UsageError when there is no key, when others can read it, or when it is too weak.
     """
@@ -157,7 +157,7 @@ def own_public_key() -> SSlibKey:
 
 
 def public_path(path: Path) -> Path:
-    """Return where the public half of a key is."""
+    """Return the path of the public half of a key."""
     return path.with_name(f"{path.name}.pub")
 
 
@@ -175,7 +175,7 @@ def check_free(path: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """Make an ed25519 key and its public half; nothing is replaced.
+    """Make an ed25519 key and its public half. Nothing is replaced.
 
     Raises UsageError when a file is there already, FeedstockError when it cannot be written.
     """
@@ -200,7 +200,7 @@ def make(path: Path) -> None:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    # the file is its owner's alone from the first byte; it appears whole and replaces nothing
+    # only the owner can read the file, from its first byte; it appears whole, replaces nothing
     with tempfile.NamedTemporaryFile(dir=path.parent) as stream:
         stream.write(content)
         stream.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import paths
 from .errors import UsageError
 
-MOST_LINES = 60  # of a function
+MOST_LINES = 60  # lines of a function, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Function:
 
     @property
     def key(self) -> str:
-        """As pyproject.toml names it."""
+        """Return the name of the function in pyproject.toml, "path:name"."""
         return f"{self.file}:{self.name}"
 
 

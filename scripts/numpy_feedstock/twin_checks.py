@@ -16,7 +16,7 @@ _INIT = re.compile(r"(?!info/)(.*/)?numpy/__init__\.py")
 
 
 def check_twin(unpacked: Unpacked) -> Iterator[Fault]:
-    """The text is a released one with our patch, and the package says what it was made of."""
+    """The text is a released one with our patch, and the package names its original."""
     yield from _faults_of_origin(unpacked)
     yield from _faults_of_build(unpacked)
     texts = [name for name in unpacked.members if _INIT.fullmatch(name)]
@@ -62,9 +62,9 @@ def _needs_a_twin(unpacked: Unpacked) -> bool:
 
 
 def _is_patched(data: bytes) -> bool:
-    """Whether a text is what the patch makes of a released one.
+    """Return whether the patch makes this text from a released one.
 
-    Windows' texts with their own line ends are not known by hash. There the hunk decides.
+    Texts of Windows have other line ends and no known hash. There the hunk decides.
     """
     if hashlib.sha256(data).hexdigest() in PATCHED_TEXTS.values():
         return True
@@ -78,7 +78,7 @@ def _is_patched(data: bytes) -> bool:
 
 
 def differences(unpacked: Unpacked, original: Path) -> Iterator[Fault]:
-    """Yield each member that is not what `hotfix` makes of the original.
+    """Yield each member that differs from what `hotfix` makes from the original.
 
     Raises FeedstockError for an original that cannot be healed.
     """

@@ -1,4 +1,4 @@
-"""Unpatched builds of numpy in a channel: those that the list lacks, and those that have twins."""
+"""Find unpatched builds of numpy in a channel: builds not in the list, and builds with twins."""
 
 import datetime
 import functools
@@ -62,7 +62,7 @@ def _is_unpatched(path: Path) -> bool:
 
 def _entry_for(path: Path, package: str) -> BrokenBuild:
     depends = read_index(path).get("depends", [])
-    # One that is built for whatever BLAS the environment has is broken only with MKL.
+    # A build that takes the environment's BLAS is broken only when that is MKL.
     needs_mkl = any(_NEEDS_MKL.match(spec) for spec in depends)
     return BrokenBuild(
         package,

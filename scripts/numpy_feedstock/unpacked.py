@@ -22,7 +22,7 @@ RUN_EXPORTS = "info/run_exports.json"
 class ListedFile:
     """What paths.json says about one file.
 
-    prefix : the text that an installer replaces by the prefix; None without one
+    prefix : the placeholder in the file, which an installer replaces by the prefix, or None
     """
 
     name: str
@@ -37,9 +37,9 @@ class Unpacked:
     """A package of numpy for Linux, or a twin that `hotfix` made, for any platform.
 
     path : of the package
-    folder : that its files were unpacked into
+    folder : the folder into which its files were unpacked
     files : {name inside of the package: path}; links are in it too
-    members : {name: bytes and kind}
+    members : {name: Member}
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Unpacked:
 
     @property
     def specs(self) -> list[str]:
-        """What it depends on, as match specs."""
+        """The match specs of its dependencies."""
         return [spec.strip() for spec in self.index["depends"]]
 
     @functools.cached_property
@@ -70,7 +70,7 @@ class Unpacked:
 
     @property
     def is_twin(self) -> bool:
-        """Whether `hotfix` made it of an unpatched package."""
+        """Whether `hotfix` made it from an unpatched package."""
         return patch.TWIN_MEMBER in self.members
 
     @functools.cached_property
@@ -85,7 +85,7 @@ class Unpacked:
 
     @functools.cached_property
     def broken_elves(self) -> dict[str, str]:
-        """What is wrong with the ELF files that cannot be read."""
+        """The faults of the ELF files that cannot be read."""
         return self._elves_and_broken[1]
 
     @functools.cached_property
@@ -118,8 +118,8 @@ class Unpacked:
 def unpack(path: Path, folder: Path) -> Unpacked:
     """Unpack a package into an empty folder.
 
-    Raises UsageError for what is no package of numpy for Linux, and archive.Unsafe for a package
-    that passes a limit of policy.yaml or reaches out of its folder.
+    Raises UsageError for a file that is no package of numpy for Linux. Raises archive.Unsafe
+    for a package that exceeds a limit of policy.yaml or reaches out of its folder.
     """
     members = _read(path)
     index = _json(path, members, INDEX, _check_index)

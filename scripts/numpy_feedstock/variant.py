@@ -1,4 +1,4 @@
-"""The variants: what conda_build_config.yaml says is to be built."""
+"""The variants: the packages that conda_build_config.yaml asks for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rattler_build import RenderedVariant
 
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
-# one package of each BLAS: what is built and measured where nobody names a flavour
+# the flavours that are built and measured when the user names none: one for each BLAS
 DEFAULT_FLAVOURS = ("mkl-2025", "openblas")
-# the lists of the build config that tell two variants of a platform apart
+# the lists of the build config by which two variants of a platform differ
 _KEYS = ("numpy_release", "python", "blas_impl")
 
 
@@ -30,7 +30,7 @@ class Variant:
     platform: str  # "linux-64"
     build_string: str
     source_url: str
-    keys: tuple[tuple[str, str], ...]  # (list of the build config, value)
+    keys: tuple[tuple[str, str], ...]  # pairs: (name of a list in the build config, value)
 
     @property
     def filename(self) -> str:
@@ -138,7 +138,7 @@ def select(
 
 
 def one_of_each(flavours: Sequence[str] | None) -> list[str]:
-    """Return flavours of which each names one package; a BLAS alone is its default flavour.
+    """Return flavours that name one package each. A BLAS alone stands for its default flavour.
 
     flavours : None for one of each BLAS
     """
@@ -155,7 +155,7 @@ def _refuse_unknown(what: str, wanted: Sequence[str] | None, known: list[str]) -
 
 
 def describe(rendered: "RenderedVariant") -> Variant:
-    """Return the Variant of one of rattler-build's."""
+    """Return the Variant for a rendered variant of rattler-build."""
     recipe: dict[str, Any] = rendered.recipe.to_dict()
     keys = rendered.variant
     blas, _, blas_version = keys["blas_impl"].partition(" ")

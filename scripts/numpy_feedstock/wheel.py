@@ -1,4 +1,4 @@
-"""Wheels: fetched through pip's own configuration, checked by their sha256, unpacked once."""
+"""Fetch wheels with pip and its configuration, check their sha256, and unpack them once."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ def unpacked(name: str, version: str, sha256: str) -> Path:
     """Return the folder of a wheel for the running Python, which can be on sys.path.
 
     The wheel is fetched when the folder is not there. Raises UsageError when the wheel cannot be
-    had or has another sha256.
+    downloaded, or when its sha256 is another.
     """
     folder = paths.BUILD / "unpacked" / f"{name}-{version}-{sha256[:12]}"
     if not folder.exists():
@@ -37,7 +37,7 @@ def _download(name: str, version: str, sha256: str, folder: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise UsageError(
-            f"the wheel of {name} {version} for {TAG} could not be had",
+            f"the wheel of {name} {version} for {TAG} could not be downloaded",
             expected=f"sha256 {sha256}",
             found=result.stderr.strip(),
             remedy="`pip config list` shows the index that pip asks",
@@ -45,7 +45,7 @@ def _download(name: str, version: str, sha256: str, folder: Path) -> None:
 
 
 def unpack(wheels: Iterable[Path], folder: Path, part: str = "") -> None:
-    """Put the members of wheels into a new folder, all of them or none.
+    """Unpack wheels into a new folder, completely or not at all.
 
     part : only members whose path contains it
     """

@@ -1,4 +1,4 @@
-"""The build folder: one build at a time in it, room on its disk, and its logs."""
+"""The build folder: a lock for one build at a time, the room on its disk, and its logs."""
 
 import contextlib
 import errno
@@ -12,17 +12,17 @@ from . import paths
 from .channel_folder import FREE_SPACE
 from .errors import FeedstockError
 
-# a build folder, its environments and the packages unpacked for them
+# bytes for a build folder, its environments and their unpacked packages
 _DISK_NEEDED = 6 << 30
 
 
 @contextlib.contextmanager
 def build_lock(jobs: int | None = None) -> Iterator[None]:
-    """Be the only build. Two builds would write into the same build folder.
+    """Hold the build lock. Two builds would write into the same build folder.
 
     jobs : compilers at a time, one per core by default
 
-    Raises FeedstockError when another one runs, or when the disk is full before or meanwhile.
+    Raises FeedstockError when another build runs, and when the disk is full or becomes full.
     """
     _check_disk()
     with open(paths.BUILD / "lock", "w") as stream:
@@ -33,7 +33,7 @@ def build_lock(jobs: int | None = None) -> Iterator[None]:
                 f"another build is running in {paths.BUILD}",
                 remedy="wait for it, or use a second clone",
             ) from None
-        # what rattler-build takes from the environment
+        # rattler-build reads these variables
         os.environ.update(
             CPU_COUNT=str(jobs or os.cpu_count()), RATTLER_CACHE_DIR=str(paths.PACKAGE_CACHE)
         )

@@ -126,7 +126,7 @@ def test_without_its_recipe_it_cannot_be_rebuilt(broken):
     done = verify(broken(lambda folder: (folder / "info/recipe/recipe.yaml").unlink()))
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        "cannot be rebuilt: nothing in it says how\n  expected: info/recipe/recipe.yaml"
+        "cannot be rebuilt: there is no recipe in it\n  expected: info/recipe/recipe.yaml"
         in done.stderr
     )
 

@@ -1,4 +1,4 @@
-"""Targets: where packages are published to. One module per kind; what they share is here."""
+"""Targets: the places that packages are published to. Each kind has a module."""
 
 import contextlib
 import dataclasses
@@ -12,11 +12,11 @@ from pathlib import Path
 from ..errors import FeedstockError, UsageError
 
 Say = Callable[[str], None]
-Wanted = Mapping[tuple[str, str], str]  # (subdir, file name): sha256
+Wanted = Mapping[tuple[str, str], str]  # {(subdir, file name): sha256}
 
 
 class Taken(FeedstockError):
-    """A name in the target is taken, by other bytes or by somebody who came first."""
+    """A name in the target is taken, by other bytes or by a faster publisher."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Target:
 
     # whether other files can be kept beside the packages: the provenance
     keeps_files = True
-    # whether `names` can list what is there, also what the index does not list
+    # whether `names` lists all files, also those that the index does not list
     lists_files = False
     # whether a server makes the index, some time after an upload
     indexes_itself = False
@@ -57,7 +57,7 @@ class Target:
         return self.url
 
     def publisher_lock(self, say: Say) -> AbstractContextManager[object]:
-        """Be the only publisher, where the target has a lock; ``say`` tells who is waited for."""
+        """Hold the lock of the target, if it has one. ``say`` tells whose lock it waits for."""
         return contextlib.nullcontext()
 
     def find(self, subdir: str, name: str) -> str | None:
@@ -69,28 +69,28 @@ class Target:
         raise NotImplementedError
 
     def identity(self, subdir: str, name: str) -> str | None:
-        """Return what changes whenever a file's bytes do; None where nothing does so safely."""
+        """Return a text that changes whenever a file's bytes do; None if there is no such text."""
         return None
 
     def names(self, subdir: str) -> list[str]:
-        """Return the names of the files in a subdir, where ``lists_files``."""
+        """Return the names of the files in a subdir. Only for targets with ``lists_files``."""
         return []
 
     def put(self, path: Path, subdir: str, name: str, sha256: str) -> None:
-        """Put a file of this sha256 under a name that is free; never replaces.
+        """Put a file of this sha256 under a free name. No file is replaced.
 
         Raises Taken when the name is not free, FeedstockError when the file has other bytes.
         """
         raise NotImplementedError
 
     def index(self, wanted: Wanted, say: Say, force: bool = False) -> None:
-        """Index what was put; a server that indexes itself is waited for.
+        """Index the new files, or wait until the server has indexed them itself.
 
-        force : read all packages again, where the target is indexed from here
+        force : read all packages again, if the target is indexed from here
         """
 
     def remove_old_indexes(self, subdirs: Iterable[str], say: Say) -> None:
-        """Remove the index files that nothing here keeps up to date, where that can be done."""
+        """Remove the index files that our indexer does not keep up to date, if that is possible."""
 
 
 def check_bytes(path: Path, data: bytes, found: str, expected: str) -> None:
@@ -104,7 +104,7 @@ def check_bytes(path: Path, data: bytes, found: str, expected: str) -> None:
         )
 
 
-# of --to; every form but the last two is one of rattler-build's and pixi's, too
+# the forms of --to; rattler-build and pixi know all of them but the last two
 FORMS = """\
   /srv/conda/fixed, file:///srv/conda/fixed     a folder, here or on a file server
   s3://BUCKET/FOLDER                            S3, or what AWS_ENDPOINT_URL names
@@ -130,7 +130,8 @@ _HOST = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]
 def open_target(text: str) -> Target:
     """Return the Target that a URL or a folder's path names.
 
-    Raises UsageError for no form of it, FeedstockError where it cannot be opened.
+    Raises UsageError for a text of no known form, FeedstockError for a target that cannot be
+    opened.
     """
     url = parse(text)
     module, name = SCHEMES[url.scheme]
@@ -195,7 +196,7 @@ def refuse_credentials(text: str) -> None:
 
 
 def no_such_kind(text: str) -> UsageError:
-    """Return the error for a URL that no target takes."""
+    """Return the error for a URL that belongs to no kind of target."""
     return UsageError(f"no such kind of target: {text}", expected=f"one of\n{FORMS}")
 
 

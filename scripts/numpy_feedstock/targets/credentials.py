@@ -1,6 +1,6 @@
 """Credentials for servers: from the variables that rattler-build knows, or what rattler stored.
 
-They are taken from nowhere else, and go into nothing but requests to the server they are for.
+They come from nowhere else. They are sent only to the server that they belong to.
 """
 
 import json
@@ -48,7 +48,7 @@ def _checked(value: str, where: str) -> str:
 
 
 def password(value: str, where: str) -> str:
-    """Return a user or a password, which may have blanks and letters that are not ASCII.
+    """Return a user or a password. Blanks and letters outside of ASCII are allowed.
 
     Raises UsageError for one with a line end. The value is not shown.
     """
@@ -64,7 +64,7 @@ def stored(url: str) -> dict[str, Any]:
     """
     host = _host(url)
     labels = host.split(".")
-    # as rattler does: the host itself, or all hosts of a domain
+    # rattler stores them for the host itself, or for all hosts of a domain
     names = [host, *(f"*.{'.'.join(labels[start:])}" for start in range(len(labels)))]
     contents = [
         _read(_expanded(path)) for path in (os.environ.get(FILE_VARIABLE), DEFAULT_FILE) if path
@@ -120,7 +120,7 @@ def _expanded(path: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return {host: credentials}. Nothing that is in the file gets into a message."""
+    """Return {host: credentials}. No message shows the content of the file."""
     try:
         content = json.loads(path.read_text())
         if all(isinstance(entry, dict) for entry in content.values()):

@@ -11,7 +11,7 @@ from .. import channel_folder, files
 from ..errors import UsageError
 from . import Say, Taken, Target, TargetUrl, Wanted
 
-# a file that changes twice within a tick of the file system's clock keeps its times
+# seconds; a file that changes twice within a tick of the clock keeps its times
 _SECONDS_OF_A_TICK = 2
 
 
@@ -84,7 +84,7 @@ class Directory(Target):
         target = self.folder / subdir / name
         self._check_lock()
         try:
-            # a link fails where a name is taken, whoever took it
+            # a link fails when the name is taken, whoever took it
             channel_folder.copy(path, target, os.link, sha256)
         except FileExistsError:
             raise Taken(

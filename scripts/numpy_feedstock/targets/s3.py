@@ -30,7 +30,7 @@ ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # a private authority's certificates, for boto3 and for the indexer
 CA_VARIABLE = "SSL_CERT_FILE"
-# the indexer itself tries some times before it gives way to another publisher
+# the indexer itself tries several times before another publisher wins
 TRIES = 5
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 
@@ -38,8 +38,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 class S3(Target):
     """The channel in a folder of a bucket, which need not be there yet.
 
-    A package's name is taken by a put that the server refuses where it is not free; the
-    index is replaced only if it is still the one that was read. So publishers need no lock.
+    The server refuses a put when the name is not free. The index is replaced only if it is
+    still the one that was read. So publishers need no lock.
     """
 
     lists_files = True
@@ -171,7 +171,7 @@ class S3(Target):
             return bytes(body.read())
 
     def _missing(self, wanted: Wanted) -> list[str]:
-        """Return the packages that the index does not list as what they are."""
+        """Return the packages that the index does not list with their sha256."""
         indexes = {}
         for subdir in sorted({subdir for subdir, _ in wanted}):
             data = self.read(subdir, repodata.JSON) or b"{}"

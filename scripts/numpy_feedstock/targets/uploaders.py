@@ -17,7 +17,7 @@ from .web import Web
 
 
 class Uploader(Web):
-    """Files are read from ``channel`` by HTTP, for a package is never replaced.
+    """Files are read from ``channel`` by HTTP, because a package is never replaced.
 
     function : name of rattler-build's function
     names : its positional arguments after the file
@@ -53,7 +53,7 @@ class Uploader(Web):
         data = path.read_bytes()
         check_bytes(path, data, hashlib.sha256(data).hexdigest(), sha256)
         with tempfile.TemporaryDirectory() as folder:
-            # exactly these bytes, whatever happens to the file meanwhile
+            # a copy: the file may change meanwhile
             copied = Path(folder, name)
             copied.write_bytes(data)
             self._upload(copied, subdir, name)
@@ -64,7 +64,7 @@ class Uploader(Web):
         try:
             child.run(_upload, self._function, args, self._options, self._key, log=log)
         except FeedstockError as error:
-            # its errors carry no status: look
+            # its errors carry no status, so the target is asked
             if self.find(subdir, name) is not None:
                 raise Taken(
                     f"the name was taken meanwhile: {self.channel}/{subdir}/{name}",
@@ -112,5 +112,5 @@ def _upload(
     try:
         getattr(rattler_build, function)(*args, api_key=key, **options)
     except Exception as error:
-        # no traceback in the log, and the key in nothing
+        # the log gets no traceback, and no message shows the key
         raise FeedstockError(redact.words(str(error), [key] if key else [])) from None

@@ -1,4 +1,4 @@
-"""What targets behind a web server share: requests with credentials, and what failures mean."""
+"""The base of targets behind a web server: requests with credentials, and their failures."""
 
 import hashlib
 import re
@@ -92,7 +92,7 @@ class Web(Target):
         ]
 
     def succeeded(self, answer: Answer, what: str) -> Answer:
-        """Return the answer, if it is none of an error. Raises FeedstockError with a remedy."""
+        """Return the answer. Raises FeedstockError with a remedy if the answer is an error."""
         if answer.is_success:
             return answer
         found = "the credentials are wrong" if self._headers else "no credentials were found"
@@ -110,7 +110,7 @@ class Web(Target):
         )
 
     def _message_of(self, answer: Answer) -> str:
-        """Return the beginning of what the server says, without credentials that it repeats."""
+        """Return the beginning of the server's text, without credentials that it repeats."""
         text = answer.content.decode(errors="replace")
         text = " ".join(re.sub("<[^>]*>", " ", text).split())
         shown = "".join(each if each.isprintable() else "?" for each in self.client.hide(text))

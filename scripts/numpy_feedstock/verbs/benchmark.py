@@ -44,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {args.rounds}")
     wheel = find_wheel(args.numpy)
-    # what is compared calls no BLAS: one flavour stands for all
+    # the operations call no BLAS, so one flavour stands for all
     flavours = args.blas or ["openblas"]
     if len(flavours) > 1:
         raise UsageError(f"one --blas is compared at a time, found {', '.join(flavours)}")
@@ -89,7 +89,7 @@ def compare(python: Path, wheel: Path, rounds: int, say: Say) -> list[SpeedRow]:
     best: dict[str, dict[str, float]] = {"package": {}, "wheel": {}}
     for turn in range(rounds):
         say(f"round {turn + 1} of {rounds}")
-        # who comes first changes, so that what the machine does meanwhile falls on both
+        # the order changes each round, so that other load on the machine slows both
         for kind in sorted(best, reverse=bool(turn % 2)):
             output = run(python, [str(OPERATIONS)], wheel if kind == "wheel" else None)
             for operation, seconds in json.loads(output).items():
@@ -106,7 +106,7 @@ def simd(python: Path, wheel: Path | None = None) -> Any:
 
 
 def run(python: Path, command: Sequence[str], wheel: Path | None) -> str:
-    """Return the output of a Python that imports the wheel's numpy, or without one its own."""
+    """Return the output of a Python that imports the wheel's numpy, or its own if wheel is None."""
     environment = {"PATH": "/usr/bin:/bin"}
     if wheel:
         environment["PYTHONPATH"] = str(wheel)

@@ -185,7 +185,7 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
         commit=git.commit(),
         installed=compiled.installed,
     )
-    # the record first: a package that is there has been tested, and can prove it
+    # the record is written first: each package in the channel has one
     record.write(finished)
     shutil.copyfile(results, beside(finished, RESULTS))
     channel_folder.add(compiled.path, settings.output, wanted.platform)
@@ -225,7 +225,7 @@ def _minutes_since(started: float) -> float:
 def run_tests(
     path: Path, channels: list[str], label: str, results: Path, progress: Progress
 ) -> dict[str, bool]:
-    """Run every test of a package, also after one that failed. Returns {name: passed}.
+    """Run every test of a package, also after a failed test. Returns {name: passed}.
 
     label : of numpy's own tests, "fast" or "full"
     results : receives the results of numpy's own tests, as JUnit XML
@@ -265,7 +265,7 @@ def print_result(outcomes: list[Outcome], output: Path, as_json: bool) -> None:
         return
     print(tabulate(list(map(_table_row, outcomes)), headers="keys"))
     print(f"\nchannel: {output}")
-    for each in outcomes:  # as `sha256sum --check` reads it
+    for each in outcomes:  # the format of `sha256sum --check`
         print(f"{each.record.sha256}  {each.record.filename}")
 
 

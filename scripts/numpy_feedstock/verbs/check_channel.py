@@ -58,13 +58,15 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a public key that is accepted, repeatable (default: this user's own)",
     )
-    parser.add_argument("--read-all", action="store_true", help="read unchanged files again, too")
+    parser.add_argument(
+        "--read-all", action="store_true", help="read also the unchanged files again"
+    )
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 1 when there are faults, else 0. Raises FeedstockError."""
-    # here, because it imports much and the parser has to be quick
+    # imported here, because it imports much and the parser has to be quick
     from .. import channel_check, signing
     from ..known_hashes import KnownHashes
 
@@ -116,12 +118,12 @@ def print_result(rows: "Sequence[Row]", target: Target, reused: int, as_json: bo
 
 
 def _summary(objections: Sequence[str]) -> str:
-    """Return the first objection and how many there are; all of them are in the JSON."""
+    """Return the first objection and how many more there are. The JSON has all of them."""
     if len(objections) < 2:
         return "".join(objections)
     return f"{objections[0]}; and {len(objections) - 1} more (--json)"
 
 
 def _shown(text: str) -> str:
-    """Return a text without what a terminal would obey."""
+    """Return a text without the characters that control a terminal."""
     return "".join(each if each.isprintable() else "?" for each in text)

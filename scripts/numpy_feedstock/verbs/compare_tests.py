@@ -34,7 +34,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb; exit code 1 when a test fails on a package only. Raises FeedstockError."""
+    """Run the verb. Returns 1 if a test fails only on a package, else 0. Raises FeedstockError."""
     packages = tested(args.numpy, args.blas, args.output)
     rows = []
     with Progress() as progress:

@@ -32,13 +32,13 @@ main thread comes last to its kernel. A cell stops at its third hang of a kind.
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
 KINDS = ("package", "control")
-# the figures depend on them
+# packages that the figures depend on
 _REPORTED_PACKAGES = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is asked of a BLAS."""
+    """A BLAS, and the settings that are asked of it."""
 
     blas: str  # flavour: "mkl-2025"
     layer: str  # threading layer
@@ -62,7 +62,7 @@ class Setup:
     blas: str
     kind: str  # of KINDS
     glibc: str
-    command: Sequence[str | Path]  # what runs the repro there
+    command: Sequence[str | Path]  # the command that runs the repro there
     environment: Mapping[str, str]
 
 
@@ -88,7 +88,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
             "`feedstock old-glibc` makes build/root-3.11"
         ),
     )
-    options.add_trials(parser, 20, "imports inside dlopen a cell")
+    options.add_trials(parser, 20, "imports inside dlopen for each cell")
     options.add_record(parser, names=("hang-matrix", "many-imports"))
     options.add_json(parser)
     options.add_dry_run(parser, "name the cells, measure nothing")
@@ -105,7 +105,7 @@ def execute(args: argparse.Namespace) -> int:
         print_cells(cells, args.trials, args.json)
         return 0
     for directory in args.root:
-        rootfs.glibc(directory)  # UsageError when it is none
+        rootfs.glibc(directory)  # raises UsageError when the folder is no rootfs
     with Progress() as progress:
         progress.subject = f"numpy {args.numpy}"
         result = measure(cells, packages, args, progress.step)
@@ -195,14 +195,14 @@ def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Pat
     """Return the setups in another Linux.
 
     directory : the rootfs
-    folder : new, for what is seen there as /mnt
+    folder : a new folder, which is /mnt in the rootfs
     """
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     interpreter = rootfs.interpreter(directory, python)
     environment = rootfs.environment(
         {
             "PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages",
-            # a conda Python's own library path leads there; MKL looks for TBB on it
+            # the library path of a conda Python leads there, and MKL looks for TBB on it
             "LD_LIBRARY_PATH": "/mnt/prefix/lib",
         }
     )

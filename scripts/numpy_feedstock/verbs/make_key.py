@@ -33,7 +33,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 0. Raises FeedstockError."""
-    # here, because it imports much and the parser has to be quick
+    # imported here, because it imports much and the parser has to be quick
     from .. import signing
 
     path = args.file or signing.default_path()

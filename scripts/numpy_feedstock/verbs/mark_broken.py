@@ -67,8 +67,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb. Returns 0. Raises UsageError for a bad list and for what is no channel."""
-    # here, because they import much and the parser has to be quick
+    """Run the verb. Returns 0. Raises UsageError for a bad list and a folder without a channel."""
+    # imported here, because they import much and the parser has to be quick
     from .. import broken, channel_folder, channel_patch, unmarked
 
     if not any(args.channel.glob("*/repodata.json")):
@@ -88,7 +88,7 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     say = functools.partial(print, file=sys.stderr)
     lock = contextlib.nullcontext() if args.dry_run else channel_folder.locked(args.channel, say)
-    # a dry run must not need the right to write
+    # a dry run must work without the right to write
     with lock:
         change = channel_patch.change_index(args.channel, builds, args.dry_run, say)
     print_result(args, builds, change)

@@ -38,7 +38,7 @@ a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
   mkdir /srv/ubi8 && podman export ubi8 | tar -x -C /srv/ubi8
 """
 TEST_TOOLS = ("pytest", "hypothesis")
-# of numpy's chained errors the first says which library or symbol version is missing
+# numpy chains its errors; the first one names the missing library or symbol version
 IMPORT = """
 import os, sys
 try:
@@ -49,7 +49,7 @@ except ImportError as error:
     sys.exit(str(error))
 print(numpy.__version__, "on", os.confstr("CS_GNU_LIBC_VERSION"))
 """
-# numpy multiplies integers without the BLAS: exact, to compare with
+# numpy multiplies integers exactly and without the BLAS, so the results can be compared
 MATMUL = """
 import numpy, re
 a = numpy.arange(250000).reshape(500, 500) % 97
@@ -60,9 +60,9 @@ LINALG = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "numpy.lin
 REPRO = ("/mnt/repro/repro.py", "--json", "--timeout", "10")
 # name of the library in the message; MKL's soname changes with its major version
 LIBRARY = {"mkl": "libmkl_rt.so.", "openblas": "libopenblas.so.0"}
-# what the repro must say where the patch is undone
+# the repro must say this of a control
 CONTROL = {"mkl": "AFFECTED: hang, calls, threads failed", "openblas": "LATENT: calls failed"}
-CHECK_SECONDS = 1800  # of one check, on a busy machine
+CHECK_SECONDS = 1800  # seconds for one check, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0 when all checks are green, else 1. Raises FeedstockError."""
     if args.root:
-        rootfs.glibc(args.root)  # UsageError when it is none
+        rootfs.glibc(args.root)  # raises UsageError when the folder is no rootfs
     packages = [open_package(path) for path in args.packages or all_packages()]
     if args.root:
         for python in {python_of(package) for package in packages}:
@@ -139,7 +139,7 @@ def execute(args: argparse.Namespace) -> int:
     try:
         run_checks(packages, args.root, args.verbose, findings)
     finally:
-        # an error on the way does not take the findings with it
+        # the findings so far are printed, also after an error
         if findings:
             print_result(findings, args.json)
     return 0 if all(finding.green for finding in findings) else 1
@@ -148,7 +148,7 @@ def execute(args: argparse.Namespace) -> int:
 def run_checks(
     packages: "Sequence[Package]", given: Path | None, verbose: bool, findings: list[Finding]
 ) -> None:
-    """Add the findings on all packages, as they come. ``given`` is the rootfs of --root."""
+    """Add the findings on all packages to the list. ``given`` is the rootfs of --root."""
     with Progress(verbose=verbose) as progress:
         for package in packages:
             progress.subject = package.filename
@@ -189,14 +189,14 @@ def python_of(package: "Package") -> str:
 def check_package(package: "Package", folder: Path, progress: Progress) -> Iterator[Finding]:
     """Yield the findings on one package in a rootfs.
 
-    A red check ends them where the checks after it would prove nothing.
+    After a red check, checks that would prove nothing are left out.
     """
     here = rootfs.glibc(folder)
     glibc = check_glibc(package, here)
     yield glibc
     if not glibc.green:
         return
-    # in build/, so that the package cache's files are linked and not copied
+    # in build/, where files of the package cache can be linked instead of copied
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="old-glibc-") as stage:
         python = rootfs.interpreter(folder, python_of(package))
         setup = Setup(package, folder, python, Path(stage))
@@ -213,7 +213,7 @@ def check_package(package: "Package", folder: Path, progress: Progress) -> Itera
 
 
 def check_setup(setup: Setup, glibc: str, progress: Progress) -> Iterator[Finding]:
-    """Yield the findings of what is run: the import first, the control last."""
+    """Run the checks and yield their findings. The import is first, the control last."""
     package = setup.package
     progress.step("running: import")
     imported = check_output(setup, "import", ["-c", IMPORT], f"{package.version} on glibc {glibc}")
@@ -245,7 +245,7 @@ def check_glibc(package: "Package", here: str) -> Finding:
 
 
 def check_output(setup: Setup, check: str, argv: Sequence[str], expected: str) -> Finding:
-    """Run Python; it must end with 0 and a last line that has the expected text."""
+    """Run Python. It must end with 0, and its last line must have the expected text."""
     try:
         done = setup.run(argv)
     except subprocess.TimeoutExpired:
@@ -257,7 +257,7 @@ def check_output(setup: Setup, check: str, argv: Sequence[str], expected: str) -
 
 
 def check_repro(setup: Setup, check: str, expected: str) -> Finding:
-    """Run the repro; its verdict must begin with the expected text."""
+    """Run the repro. Its verdict must begin with the expected text."""
     try:
         done = setup.run(REPRO)
     except subprocess.TimeoutExpired:
@@ -309,7 +309,7 @@ def print_result(findings: Sequence[Finding], as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be run, and what would be made first."""
+    """What --dry-run says about one package."""
 
     package: str  # file name
     root: str

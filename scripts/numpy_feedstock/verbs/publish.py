@@ -73,7 +73,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index-later",
         action="store_true",
-        help="do not wait for the index of a server, because somebody else writes it",
+        help="do not wait for the index of a server; somebody else writes it",
     )
     options.add_dry_run(parser)
     options.add_json(parser)
@@ -82,7 +82,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 0. Raises FeedstockError."""
-    # here, because it imports much and the parser has to be quick
+    # imported here, because it imports much and the parser has to be quick
     from .. import publication
     from ..candidate import Allowed
 

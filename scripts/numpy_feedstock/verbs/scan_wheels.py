@@ -26,7 +26,7 @@ examples:
 The matrix product of the released wheels is replaced by MKL's. Half of the imports are in
 the race. In the other half the race is decided: the main thread comes last to its kernel.
 """
-# the workers are seen to hang with these on any x86 CPU
+# with these kernels the workers hang on any x86 CPU
 _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
 
 
@@ -63,7 +63,7 @@ def measure_releases(
     """Return a row for each release.
 
     trials : imports of each release inside dlopen
-    timeout : seconds, after which an import counts as hung
+    timeout : seconds; an import that takes longer counts as hung
     """
     started = time.monotonic()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -77,7 +77,7 @@ def measure_releases(
             functools.partial(_measure, release, unpacked, variables, args, say)
             for release, unpacked in folders.items()
         ]
-        # a hung import needs no core, and where the race is decided, load changes nothing
+        # a hung import uses no core, and load does not change a decided race
         rows = repro.run_all(jobs, at_a_time=3 * (os.cpu_count() or 1))
     seconds = round(time.monotonic() - started)
     return ScanOfWheels(measurements.this_host(), seconds, tuple(rows))
@@ -110,7 +110,7 @@ def _row(release: str, state: str, report: repro.Report) -> ReleaseRow:
     in_race = report.hangs(main_late=False)
     main_late = report.hangs(main_late=True)
     products = report.products()
-    # MKL makes the product of each wheel here, so none is LATENT
+    # MKL multiplies for each wheel here, so no verdict is LATENT
     verdict = AFFECTED if products + in_race[0] + main_late[0] else FIXED
     return ReleaseRow(
         release=release,

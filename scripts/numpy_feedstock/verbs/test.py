@@ -8,8 +8,8 @@ from .. import options, paths
 
 EPILOG = """\
 examples:
-  feedstock test                       build what is missing, then everything
-  feedstock test --quick               those that need no build and no network
+  feedstock test                       build the missing packages, then run all tests
+  feedstock test --quick               only tests that need no build and no network
   feedstock test -- -k repro -x        any argument of pytest
 """
 
@@ -21,7 +21,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="run only the tests that need no build and no network (under a minute)",
+        help="run only the tests that need no build and no network (one to three minutes)",
     )
     options.add_verbose(parser)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SECONDS = 0.02  # of one repetition, at least
+SECONDS = 0.02  # the shortest time of one repetition
 REPETITIONS = 5
 # Three such arrays fit into a core's caches. With larger ones the time depends on where the
 # process's pages lie: with 100,000 the same build took 33 or 45 microseconds for `add f8`.
@@ -95,7 +95,7 @@ def seconds(operation: Callable[[], object]) -> float:
 
 
 def repeat(operation: Callable[[], object], calls: int) -> float:
-    """Return the seconds of so many calls."""
+    """Return the seconds that this number of calls takes."""
     start = time.perf_counter()
     for _ in range(calls):
         operation()

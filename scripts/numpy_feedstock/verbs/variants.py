@@ -57,7 +57,7 @@ def execute(args: argparse.Namespace) -> int:
     for platform in platforms:
         found += variant.select(args.numpy, args.python, args.blas, platform)
     if args.build_config:
-        # JSON is YAML, too
+        # JSON is also YAML
         print(json.dumps(build_config(found), indent=1))
     else:
         print_result(list(map(_row, found)), args.json)
@@ -80,7 +80,7 @@ def print_result(rows: list[Row], as_json: bool) -> None:
 
 
 def build_config(variants: list[Variant]) -> dict[str, list[str]]:
-    """Return the lists of the build config without what these variants do not use."""
+    """Return the lists of the build config, reduced to the values of these variants."""
     values: dict[str, list[str]] = {}
     for wanted in variants:
         for key, value in wanted.keys:

@@ -1,6 +1,6 @@
-"""verify: check finished packages against policy.yaml, and rebuild them from what they hold.
+"""verify: check finished packages against policy.yaml, and rebuild them from their own recipe.
 
-All findings are shown, not only the first one. Nothing of a package is run, but with --rebuild.
+All findings are shown, not only the first one. Only --rebuild runs code of a package.
 """
 
 import argparse
@@ -41,9 +41,9 @@ exit code: 0 nothing found, 1 findings, 2 nothing that could be verified
 class Result:
     """What is known about one package.
 
-    not_checked : what could not be looked at on this machine
-    checks : names of the checks that were made
-    unreadable : why it is no package of numpy; "" for one that is
+    not_checked : a line for each thing that this machine could not check
+    checks : names of the checks that ran
+    unreadable : why it is no package of numpy; "" for a package of numpy
     """
 
     path: Path
@@ -64,13 +64,13 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         ),
     )
     parser.add_argument(
-        "--despite-findings", action="store_true", help="--rebuild also what has findings"
+        "--despite-findings", action="store_true", help="rebuild also packages that have findings"
     )
     parser.add_argument(
         "--against",
         type=Path,
         metavar="ORIGINAL",
-        help="one twin that hotfix made: also compare it with the package that it was made of",
+        help="compare a twin that hotfix made also with its original",
     )
     options.add_channel(parser)
     options.add_json(parser)
@@ -78,7 +78,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb; exit code 0, or 1 with findings. Raises UsageError for no readable package."""
+    """Run the verb. Returns 0, or 1 with findings.
+
+    Raises UsageError when no package can be read.
+    """
     for option, value in (
         ("--channel", args.channel),
         ("--despite-findings", args.despite_findings),
@@ -127,7 +130,7 @@ def _about_the_whole(path: Path, found: str, allowed: str) -> Finding:
 
 
 def verify_against(unpacked: Unpacked, original: Path) -> list[Finding]:
-    """Return a Finding for each member that is not as `hotfix` makes it of the original."""
+    """Return a Finding for each member that `hotfix` would make otherwise from the original."""
     if not unpacked.is_twin:
         raise UsageError(f"not a package that hotfix made: {unpacked.path}")
     return [
@@ -139,7 +142,7 @@ def verify_against(unpacked: Unpacked, original: Path) -> list[Finding]:
 def verify_rebuild(
     unpacked: Unpacked, result: Result, args: argparse.Namespace, progress: Progress
 ) -> list[Finding]:
-    """Return every Finding of a rebuild; without one its bytes are the same."""
+    """Return all findings of a rebuild. Without findings the bytes are the same."""
     path = unpacked.path
     if result.findings and not args.despite_findings:
         progress.step("not rebuilt: its build script is not run while there are findings")
