@@ -27,7 +27,7 @@ import stat
 import struct
 import sys
 import time
-from errno import ELOOP
+from errno import EBADF, ELOOP
 from importlib.util import MAGIC_NUMBER
 
 EPILOG = """\
@@ -95,6 +95,11 @@ PATCHED_TEXTS = {
 # heal_numpy.py puts a line with this word into PREFIX/conda-meta/history, or else writes the
 # file numpy-VERSION.dist-info/heal_numpy.txt: so a healed numpy is told from a patched package
 HEAL_NOTE = "heal_numpy"
+# sha256 of the files of heal_numpy.py's second way: they gate the check when Python starts
+STARTUP_FILES = {
+    "_numpy_31284.py": "d69a3f7f72dfd24b174813cdd45a415f960646ec78f015a91ab1da7e376f6ad0",
+    "_numpy_31284.pth": "30f2cb94b5cbd0d273c9ec8db06c7123e5cd8976f5ab36d2996b755b5d839f90",
+}
 # releases that define the check, gated or not
 RELEASES_WITH_CHECK = r"(2\.3\.5|2\.4\.\d+|2\.5\.\d+)(?!\d)"
 # what the released texts have after the check: a text that ends before it was cut off
@@ -117,6 +122,10 @@ EXTENSION = "_multiarray_umath."
 SNAPSHOT_FOLDERS = (".snapshot", ".snapshots", ".zfs")
 # written into the root of a cache by the tools that follow the convention
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
+# file systems in which the kernel shows itself
+KERNEL_FILE_SYSTEMS = ("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs")
+# what may stand after the last dot in the name of a program
+PROGRAM_SUFFIX = re.compile(r"[.](\d+|bin|elf|linux|out|run|x86_64|aarch64)$")
 # how PyInstaller marks the end of the archive in a program that is one file
 FROZEN_COOKIE, FROZEN_COOKIE_SIZE = b"MEI\014\013\012\013\016", 88
 MIN_FROZEN = 1 << 20  # bytes; such a program has a whole Python inside
@@ -126,8 +135,10 @@ MAX_BYTECODE = 1 << 20
 MAX_SMALL = 1 << 16  # of activation scripts, pyvenv.cfg, .pth and the like
 MAX_SEGMENTS = 128  # of an ELF file
 MAX_DYNAMIC = 1 << 16  # bytes of an ELF file's dynamic segment
+MAX_LINKS = 40  # from link to link, as the kernel has it
 MAX_STEPS = 200000  # of the walk through a syntax tree
 CHILD_SECONDS, CHILD_BYTES = 20, 1 << 30
+FLUSH_SECONDS = 0.5
 SETTINGS = ("MKL_THREADING_LAYER", "MKL_NUM_THREADS")
 # raised when a file is something else than it should be
 BROKEN = (
@@ -1172,11 +1183,11 @@ def _quick_places(path: str, seen, survey: Survey):
     if _has_marker(path):
         survey.count("folders")
         yield Place("prefix", path)
-        if os.path.isdir(os.path.join(path, "envs")):
+        if _is_folder(os.path.join(path, "envs"), survey):
             yield from _quick_places(os.path.join(path, "envs"), seen, survey)
     elif os.path.basename(path) == "envs":
         for name in list_names(path, survey):
-            if os.path.isdir(os.path.join(path, name)):
+            if _is_folder(os.path.join(path, name), survey):
                 yield from _quick_places(os.path.join(path, name), seen, survey)
     elif stat.S_ISDIR(status.st_mode):
         survey.left_out(path, "no prefix, and --quick looks no further")
@@ -1201,8 +1212,18 @@ def _leads_above(link: str, above, survey: Survey) -> bool:
 
 
 def _kernel_devices():
-    """The devices of the file systems in which the kernel shows itself."""
-    return {os.stat(path).st_dev for path in ("/proc", "/sys") if os.path.ismount(path)}
+    """The devices of the file systems in which the kernel shows itself.
+
+    A chroot or a container has mounts of its own, which are other devices.
+    """
+    devices = set()
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", errors="replace") as lines:
+        for line in lines:
+            fields, _, rest = line.partition(" - ")
+            if rest.split(" ")[0] in KERNEL_FILE_SYSTEMS:
+                major, minor = fields.split()[2].split(":")
+                devices.add(os.makedev(int(major), int(minor)))
+    return devices
 
 
 def _scan(path: str, seen, kernel, survey: Survey):
@@ -1223,7 +1244,7 @@ def _scan(path: str, seen, kernel, survey: Survey):
                     folders.append(entry.name)
                 elif entry.is_symlink():
                     links.append(entry.name)
-                elif "." not in entry.name:
+                elif "." not in entry.name or PROGRAM_SUFFIX.search(entry.name):
                     files.append(entry)
         return _Folder(
             path, names, folders, links, [each.path for each in files if _is_program(each)]
@@ -1264,17 +1285,25 @@ def _is_cache(folder: _Folder, survey: Survey) -> bool:
     names, path = folder.names, folder.path
     if _is_prefix(names):
         return False
-    unpacked = "info" in names and os.path.exists(os.path.join(path, "info", "index.json"))
+    unpacked = "info" in names and _is_index(os.path.join(path, "info", "index.json"), survey)
     if not unpacked and "numpy" in names:
         # uv keeps unpacked wheels in CACHE/archive-v0/ID
         tag = os.path.join(path, os.pardir, os.pardir, "CACHEDIR.TAG")
         tagged = os.path.exists(tag) and (read(tag, survey) or b"").startswith(CACHE_TAG)
         unpacked = tagged and any(name.endswith(".dist-info") for name in names)
-    git = "HEAD" in names and "objects" in names and "refs" in names
     if unpacked:
         survey.count("caches")
         survey.note(path, "an unpacked package in a cache")
-    return unpacked or git
+    return unpacked
+
+
+def _is_index(path: str, survey: Survey) -> bool:
+    """Whether a file is the index of a package of conda."""
+    try:
+        index = json.loads((read(path, survey) or b"").decode("utf-8"))
+        return {"name", "version", "build"} <= set(index)
+    except BROKEN:
+        return False
 
 
 def _is_prefix(names) -> bool:
@@ -1327,8 +1356,13 @@ def _below(folder: _Folder, names, kind: str, survey: Survey, excluded):
         return []  # packages; numpy's is audited
     if "os.py" in folder.names and "site.py" in folder.names:
         names = [name for name in names if name in PACKAGE_FOLDERS]  # Python's own library
+    if "HEAD" in folder.names and "objects" in folder.names and "refs" in folder.names:
+        # of git; a bare repository may have its working trees inside
+        names = [name for name in names if name != "objects"]
     if kind:
-        names = [name for name in names if name not in ("conda-meta", "numpy")]
+        names = [name for name in names if name != "conda-meta"]
+    if kind and "numpy" in names and is_numpy(os.path.join(folder.path, "numpy"), survey):
+        names = [name for name in names if name != "numpy"]
     paths = [os.path.join(folder.path, name) for name in sorted(names, reverse=True)]
     return [path for path in paths if _is_wanted(path, excluded, survey)]
 
@@ -1377,13 +1411,16 @@ def _named_by_files(folder: _Folder, kind: str, survey: Survey):
 
 
 def _paths_in_pth(path: str, survey: Survey):
-    text = (read(path, survey) or b"").decode("utf-8", "surrogateescape")
-    folders = [
-        os.path.join(os.path.dirname(path), line.strip())
-        for line in text.splitlines()
-        if line.strip() and "\0" not in line and not line.startswith(("#", "import ", "import\t"))
-    ]
-    return [each for each in folders if os.path.isdir(os.path.join(each, "numpy"))]
+    """The folders with a numpy that a .pth file adds, by a line or by code on a line."""
+    text = (read(path, survey) or b"").decode("utf-8-sig", "surrogateescape")
+    named = []
+    for line in text.splitlines():
+        if line.startswith(("import ", "import\t")):
+            named += re.findall(r"[\"'](/[^\"'\0]+)[\"']", line)
+        elif line.strip() and "\0" not in line and not line.startswith("#"):
+            named.append(line.strip())
+    folders = [os.path.join(os.path.dirname(path), each) for each in named]
+    return [each for each in folders if _is_folder(os.path.join(each, "numpy"), survey)]
 
 
 def venv_settings(prefix: str, survey: Survey):
@@ -1546,8 +1583,9 @@ def site_rows(site: Site, records, survey: Survey, full: bool):
     """Yield the rows of one folder of packages."""
     if "numpy" in site.names and is_numpy_of_site(site, survey):
         yield numpy_row(site, records, survey, full)
-        return
-    reason = _elsewhere(site, survey)
+        reason = _beside(site)
+    else:
+        reason = _beside(site) or _only_recorded(site)
     if reason:
         row = unknown_row(site.prefix, os.path.join(site.folder, "numpy"), reason)
         row["version"] = _recorded_version(site.names)
@@ -1561,8 +1599,8 @@ def is_numpy_of_site(site: Site, survey: Survey) -> bool:
     return is_numpy(os.path.join(site.folder, "numpy"), survey)
 
 
-def _elsewhere(site: Site, survey: Survey) -> str:
-    """Why a folder without a numpy may import one all the same; empty if it does not."""
+def _beside(site: Site) -> str:
+    """Why a folder may import a numpy that is not in it; empty if it does not."""
     for name in site.names:
         low = name.lower()
         if low.startswith("numpy-") and low.endswith(".egg"):
@@ -1571,6 +1609,11 @@ def _elsewhere(site: Site, survey: Survey) -> str:
             return "%s: an editable install, whose files are elsewhere" % name
         if low.startswith(("__editable__.numpy-", "__editable___numpy_")):
             return "%s: an editable install, whose files are elsewhere" % name
+    return ""
+
+
+def _only_recorded(site: Site) -> str:
+    """Why a folder without a numpy may have had one; empty if it had none."""
     for name in site.names:
         if _is_numpy_record(name):
             return "%s is there and its numpy is not: an editable install, or half removed" % name
@@ -1613,13 +1656,13 @@ def unknown_row(prefix: str, numpy: str, reason: str):
 def owner_of(path: str) -> str:
     """The name of a path's owner, or the number if it has no name; empty if it is gone."""
     try:
-        return _user_name(os.stat(path).st_uid)
+        return user_name(os.stat(path).st_uid)
     except OSError:
         return ""
 
 
 @functools.lru_cache(maxsize=None)
-def _user_name(number: int) -> str:
+def user_name(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -1652,22 +1695,60 @@ def numpy_row(site: Site, records, survey: Survey, full: bool):
         row["version"], row["build"] = record.version, record.build
         row["channel"] = _channel(site.prefix, record, survey)
     row["installer"] = installer_of(site, row, survey)
-    if state == "gated" and is_healed(site, survey):
+    if state == "gated" and is_healed(site, row, survey):
         row["healed"] = True
         row["reason"] += "; healed in place by heal_numpy.py"
+    if row["verdict"] in (AFFECTED, LATENT) and has_startup_file(site, survey):
+        row.update(verdict=FIXED, healed=True)
+        row["reason"] += "; the start-up file of heal_numpy.py gates it (python -S skips that file)"
     if full:
         row["activation"] = _activation(site.prefix, survey)
     return row
 
 
-def is_healed(site: Site, survey: Survey) -> bool:
-    """Whether heal_numpy.py noted that it mended this numpy."""
+def is_healed(site: Site, row, survey: Survey) -> bool:
+    """Whether heal_numpy.py noted that it mended this numpy, and no other one before it.
+
+    row : with the version and the build of this numpy
+    """
     for name in site.names:
-        if _is_numpy_record(name):
+        if name == "numpy-%s.dist-info" % row["version"]:
             if os.path.exists(os.path.join(site.folder, name, HEAL_NOTE + ".txt")):
                 return True
     history = read(os.path.join(site.prefix, "conda-meta", "history"), survey, MAX_BYTES) or b""
-    return b" %s " % HEAL_NOTE.encode() in history
+    note = r"(?m)^(#|//) %s \S+ \S+ healed numpy(-base)?-%s-%s in place "
+    words = HEAL_NOTE, re.escape(row["version"]), re.escape(row["build"])
+    return re.search((note % words).encode("utf-8", "surrogateescape"), history) is not None
+
+
+def has_startup_file(site: Site, survey: Survey) -> bool:
+    """Whether the start-up file of heal_numpy.py gates the check of a released numpy."""
+    if not os.path.lexists(os.path.join(site.folder, min(STARTUP_FILES))):
+        return False
+    if not starts_from(site.prefix, site.folder):
+        return False
+    source = read(os.path.join(site.folder, "numpy", "__init__.py"), survey, MAX_SOURCE)
+    return _sha256(source) in PATCHED_TEXTS and all(
+        _sha256(read(os.path.join(site.folder, name), survey)) == wanted
+        for name, wanted in STARTUP_FILES.items()
+    )
+
+
+def starts_from(prefix: str, folder: str) -> bool:
+    """Whether a Python reads the .pth files in a folder of packages when it starts.
+
+    prefix : the one that the folder belongs to
+    """
+    if not _python_folder(folder):
+        return False
+    program = os.path.join(prefix, "bin", "python3")
+    return _has_marker(prefix) or prefix.endswith("/.local") or os.path.lexists(program)
+
+
+def _sha256(data) -> str:
+    import hashlib  # costs 5 ms, and few hosts have such a file
+
+    return hashlib.sha256(data or b"").hexdigest()
 
 
 def _verdict(state: str, blas) -> str:
@@ -1860,33 +1941,54 @@ def _channel(prefix: str, record: Record, survey: Survey) -> str:
 def _blas(extensions, prefix: str, records, survey: Survey):
     """The BLAS and what says so; None and the reason where it is not known."""
     needed = _needed_by(extensions, survey)
-    for soname in needed or ():
-        for name in BLAS_NAMES:
+    # the first name is MKL's: of several extensions that are there, the worst one counts
+    for name in BLAS_NAMES:
+        for soname in needed or ():
             if name in soname:
                 return name, soname
     # conda-forge's numpy calls an interface, and libblas says what is behind it
     interfaces = [soname for soname in needed or () if re.match("lib(c|flexi)?blas[.]", soname)]
     if needed is not None and not interfaces:
         return "none", "its extension needs none"
-    for record in (records[name] for name in ("libblas", "blas") if name in records):
-        if record.build.split("_")[-1] in BLAS_NAMES:
-            return record.build.split("_")[-1], "-".join(record)
+    recorded, by = _recorded_blas(records)
+    # what the loader opens is the file: a record may be older
     for soname in interfaces:
-        target = os.path.basename(os.path.realpath(os.path.join(prefix, "lib", soname)))
+        target = _end_of_links(os.path.join(prefix, "lib", soname))
         for name in BLAS_NAMES:
-            if name in target:
+            if name in target and name != recorded:
                 return name, target
+    if recorded:
+        return recorded, by
     what = ", ".join(interfaces) or "no extension that could be read"
     return None, "%s, and no record of libblas" % what
 
 
+def _recorded_blas(records):
+    """The BLAS behind conda's interface by its record, and the record; None and "" without one."""
+    for record in (records[name] for name in ("libblas", "blas") if name in records):
+        if record.build.split("_")[-1] in BLAS_NAMES:
+            return record.build.split("_")[-1], "-".join(record)
+    return None, ""
+
+
+def _end_of_links(path: str) -> str:
+    """The name of the file that a library's links lead to; realpath would look at each folder."""
+    for _ in range(MAX_LINKS):
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+    return os.path.basename(path)
+
+
 def _needed_by(extensions, survey: Survey):
     """What numpy's extension needs; None where there is none to read."""
-    for path in extensions[:1]:
+    needed = None
+    for path in extensions:
         if not path.endswith((".pyd", "darwin.so")):
             with survey.reading(path):
-                return elf_needed(path)
-    return None
+                needed = (needed or []) + elf_needed(path)
+    return needed
 
 
 # --- what activation sets
@@ -2051,8 +2153,12 @@ def quote(text: str) -> str:
     )
 
 
-# wanted: what conda is asked for; channels: conda's options; python: path of the environment's
-Repair = collections.namedtuple("Repair", "wanted channels python site")
+# wanted: what conda is asked for; channels: conda's options
+class Repair(collections.namedtuple("Repair", "wanted channels site")):
+    @property
+    def python(self) -> str:
+        """The path of the environment's Python."""
+        return python_of(self.site)
 
 
 def _conda(repair: Repair) -> str:
@@ -2203,7 +2309,7 @@ def remedies(row, channel: str):
         channels = "-c %s -c %s" % (quote(channel), quote(theirs))
         wanted = quote("numpy=%s=%s*_1*" % (row["version"], row["blas"]))
     make, note = REMEDIES[row["installer"]]
-    commands = [make(Repair(wanted, channels, python_of(site), site))]
+    commands = [make(Repair(wanted, channels, site))]
     if re.fullmatch(PATCHED, row["version"]) and row["installer"] not in ("system", "image"):
         commands.insert(0, "python3 heal_numpy.py --apply %s" % quote(row["prefix"]))
     return commands, note
@@ -2295,14 +2401,18 @@ class Printer:
 
     def __init__(self, as_json: bool, verbose: bool):
         self.as_json, self.verbose, self.rows = as_json, verbose, []
-        self.verdicts = {verdict: 0 for verdict in VERDICTS}
+        self.verdicts, self.flushed = {verdict: 0 for verdict in VERDICTS}, 0.0
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.common = {"schema": JSON_SCHEMA, "date": date, "host": platform.node()}
 
     def print_json(self, kind: str, fields) -> None:
         line = dict(self.common, type=kind)
         line.update(fields)
-        print(json.dumps(line), flush=True)
+        # to hand on each line by itself would take a third of the time
+        flush = time.monotonic() - self.flushed > FLUSH_SECONDS
+        print(json.dumps(line), flush=flush)
+        if flush:
+            self.flushed = time.monotonic()
 
     def say(self, kind: str, path: str, text: str) -> None:
         if kind == "note" and not self.verbose:
@@ -2386,7 +2496,33 @@ def main(argv=None) -> int:
     return end["exit"]
 
 
+def run_program(name: str, program, failed: int, left: str) -> int:
+    """The exit code of a program, which says in one sentence why it ended early.
+
+    program : function without parameters, which returns an exit code
+    failed : the exit code where the result cannot be printed
+    left : what that means for whoever reads the result
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError(EBADF, "the output is closed")
+        code = program()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        code, why = 130, "interrupted"
+    except BrokenPipeError:
+        os._exit(failed)
+    except OSError as error:
+        code, why = failed, error.strerror or str(error)
+    sys.stderr.write("%s: %s: %s\n" % (name, why, left))
+    with contextlib.suppress(OSError):
+        # Python would try once more to print what it still holds, and change the exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
 if __name__ == "__main__":
     # as any tool whose output is piped into head
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main())
+    sys.exit(run_program("audit_numpy", main, 2, "what was printed is not complete"))

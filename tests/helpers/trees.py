@@ -73,7 +73,9 @@ def put_cached_package(pkgs, put):
     package = pkgs / "numpy-2.3.5-py311h1234567_0"
     put(package / SITE_PACKAGES)
     (package / "info").mkdir()
-    (package / "info" / "index.json").write_text("{}")
+    (package / "info" / "index.json").write_text(
+        '{"name": "numpy", "version": "2.3.5", "build": "py311h1234567_0"}'
+    )
 
 
 def make_venv(prefix, put, installer="", settings="", pip=False):

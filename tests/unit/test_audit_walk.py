@@ -120,7 +120,8 @@ def test_unpacked_packages_of_conda_and_uv_are_caches_and_counted(report, numpy,
 def test_an_environment_that_looks_like_an_unpacked_package_is_found(rows, conda, tmp_path):
     prefix = conda(tmp_path / "app")
     (prefix / "info").mkdir()
-    (prefix / "info" / "index.json").write_text("{}")
+    index = '{"name": "numpy", "version": "2.3.5", "build": "py311h1234567_0"}'
+    (prefix / "info" / "index.json").write_text(index)
     assert prefixes(rows(tmp_path)[0]) == [str(prefix)]
 
 
