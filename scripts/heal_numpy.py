@@ -323,9 +323,20 @@ def read_file(path: str) -> File:
                 "heal the folder that it leads to, or use --startup-file",
             )
         with audit_numpy.open_regular(path) as stream:
-            return File(path, stream.read(), os.fstat(stream.fileno()))
+            return File(path, _limited(stream, path), os.fstat(stream.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return File(path, None, None)
+
+
+def _limited(stream: Any, path: str) -> bytes:
+    """All bytes of a stream. Raises Refusal when these are too many for a file of numpy's."""
+    data = stream.read(audit_numpy.MAX_BYTES + 1)
+    if len(data) > audit_numpy.MAX_BYTES:
+        raise Refusal(
+            "%s is larger than %d bytes" % (path, audit_numpy.MAX_BYTES),
+            "look at that file; reinstall this numpy, then heal it",
+        )
+    return data
 
 
 def same_file(file: File) -> bool:
@@ -358,44 +369,7 @@ def listed(folder: str) -> List[str]:
 
 def source_hash(magic: bytes, text: bytes) -> bytes:
     """What hash-based bytecode of Python 3.11 and later has of its source: SipHash 1-3."""
-    return struct.pack("<Q", _siphash13(int.from_bytes(magic, "little"), text))
-
-
-@functools.lru_cache(maxsize=None)
-def _siphash13(key: int, data: bytes) -> int:
-    mask = (1 << 64) - 1
-
-    def rotated(value: int, bits: int) -> int:
-        return ((value << bits) | (value >> (64 - bits))) & mask
-
-    def mixed(v0: int, v1: int, v2: int, v3: int) -> Tuple[int, int, int, int]:
-        v0 = (v0 + v1) & mask
-        v2 = (v2 + v3) & mask
-        v1 = rotated(v1, 13) ^ v0
-        v3 = rotated(v3, 16) ^ v2
-        v0 = rotated(v0, 32)
-        v2 = (v2 + v1) & mask
-        v0 = (v0 + v3) & mask
-        v1 = rotated(v1, 17) ^ v2
-        v3 = rotated(v3, 21) ^ v0
-        return v0, v1, rotated(v2, 32), v3
-
-    # the second half of the key is 0
-    state = (
-        0x736F6D6570736575 ^ key,
-        0x646F72616E646F6D,
-        0x6C7967656E657261 ^ key,
-        0x7465646279746573,
-    )
-    padded = data + bytes(7 - len(data) % 8) + bytes([len(data) & 255])
-    for (word,) in struct.iter_unpack("<Q", padded):
-        state = (state[0], state[1], state[2], state[3] ^ word)
-        state = mixed(*state)
-        state = (state[0] ^ word, state[1], state[2], state[3])
-    state = (state[0], state[1], state[2] ^ 255, state[3])
-    for _ in range(3):
-        state = mixed(*state)
-    return state[0] ^ state[1] ^ state[2] ^ state[3]
+    return audit_numpy.source_hash(int.from_bytes(magic, "little"), text)
 
 
 class Bytecode(NamedTuple):
@@ -631,7 +605,7 @@ def dist_info_pair(record: File, pairs: List[Pair], site: str) -> Pair:
     """
     released = healed = record.data
     for pair in pairs:
-        name = os.path.relpath(pair.file.path, site).replace(os.sep, "/").encode()
+        name = os.fsencode(os.path.relpath(pair.file.path, site).replace(os.sep, "/"))
         released = _row_set(released, name, pair, pair.released)
         healed = _row_set(healed, name, pair, pair.healed)
     return Pair(record, released, healed)
@@ -793,7 +767,7 @@ def note_pair(numpy: Numpy, records: List[File], infos: List[str]) -> Pair:
     if records and installer == b"conda":
         history = read_file(os.path.join(numpy.meta, "history"))
         if history.data is not None:
-            name = os.path.basename(records[0].path)[: -len(".json")]
+            name = audit_numpy.shown(os.path.basename(records[0].path)[: -len(".json")])
             return history_pair(history, name, numpy.prefix)
     if not infos:
         raise Refusal(
@@ -804,7 +778,7 @@ def note_pair(numpy: Numpy, records: List[File], infos: List[str]) -> Pair:
     note = read_file(os.path.join(infos[0], NOTE_FILE))
     if note.data is not None:
         return Pair(note, None, note.data)
-    name = os.path.basename(infos[0])[: -len(".dist-info")]
+    name = audit_numpy.shown(os.path.basename(infos[0])[: -len(".dist-info")])
     return Pair(note, None, note_line(name, numpy.prefix) + b"\n")
 
 
@@ -825,7 +799,9 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
     if texts is None:
         return Plan([], [], _unknown_text(source.data, version_of(numpy)))
     records = conda_records(numpy)
-    infos = dist_infos(numpy)
+    # a killed installer may have left the one of another release
+    own = "numpy-%s.dist-info" % version_of(numpy)
+    infos = sorted(dist_infos(numpy), key=lambda folder: os.path.basename(folder) != own)
     note = note_pair(numpy, records, infos)
     noted = note.file.data == note.healed
     if not noted and source.data == texts.healed:
@@ -910,14 +886,19 @@ def make_startup_plan(numpy: Numpy, undo: bool) -> Plan:
         # without its module, the .pth file would be an error at every start of Python
         files = [file for file in [pth, module] + found if file.data is not None]
         return Plan([Change(file, None) for file in files], [], "there is no start-up file")
-    source = b""
     with audit_numpy.open_regular(numpy.source) as stream:
-        source = stream.read()
+        source = _limited(stream, numpy.source)
     texts = known_texts(source)
     if texts is None:
         return Plan([], [], _unknown_text(source, version_of(numpy)))
     if source == texts.healed:
         return Plan([], [], "no need: this numpy is patched or healed")
+    if not audit_numpy.starts_from(numpy.prefix, numpy.site):
+        raise Refusal(
+            "no Python reads start-up files in %s: programs find it by PYTHONPATH or the like"
+            % numpy.site,
+            "heal it in place, without --startup-file",
+        )
     wanted = [Change(module, STARTUP_MODULE.encode()), Change(pth, STARTUP_PTH.encode())]
     changes = [change for change in wanted if change.data != change.file.data]
     return Plan(changes, [], "the start-up file is there already")
@@ -1018,16 +999,9 @@ def _check_owner(path: str, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid():
         raise Refusal(
             "%s belongs to user %s, and this runs as user %s"
-            % (path, _user(status.st_uid), _user(os.geteuid())),
+            % (path, audit_numpy.user_name(status.st_uid), audit_numpy.user_name(os.geteuid())),
             "run this as root; if it says the same as root, give all files of numpy one owner",
         )
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _check_attributes(path: str) -> None:
@@ -1329,22 +1303,31 @@ def _flush_folder(folder: str) -> None:
 # --- one numpy
 
 
-def heal(
-    numpy: Numpy, options: Options, compiler: Compiler, packages: Dict[str, str]
-) -> Dict[str, Any]:
-    """Heal one numpy, undo it, or say what would be done: a row, as --json prints it."""
-    row = {
+def new_row(numpy: Numpy, options: Options) -> Dict[str, Any]:
+    """A row, as --json prints it, of a numpy that nothing was done to."""
+    way = "in place"
+    if options.startup:
+        way = "start-up file"
+    return {
         "host": platform.node(),
         "prefix": numpy.prefix,
         "numpy": numpy.folder,
-        "version": version_of(numpy),
-        "way": "start-up file" if options.startup else "in place",
+        "version": "",
+        "way": way,
         "result": "failed",
         "reason": "",
         "remedy": "",
         "changed": [],
         "notes": [],
     }
+
+
+def heal(
+    numpy: Numpy, options: Options, compiler: Compiler, packages: Dict[str, str]
+) -> Dict[str, Any]:
+    """Heal one numpy, undo it, or say what would be done: a row, as --json prints it."""
+    row = new_row(numpy, options)
+    row["version"] = version_of(numpy)
     try:
         for _ in range(3):
             try:
@@ -1358,6 +1341,11 @@ def heal(
     except OSError as error:
         reason = "%s: %s" % (error.filename or numpy.folder, error.strerror or error)
         row.update(reason=reason, remedy="mend that, and run the same command again", changed=[])
+    except Exception as error:
+        # what a user put into one prefix never costs another prefix its healing
+        reason = "something unexpected: %s: %s" % (type(error).__name__, error)
+        row.update(reason=reason, remedy="report it; the other prefixes are not concerned")
+        row["changed"] = []
     return row
 
 
@@ -1491,19 +1479,10 @@ def _heal_as(
             yield json.loads(line)
     os.waitpid(child, 0)
     for numpy in left:
-        reason = "the process that worked as user %s ended early" % _user(uid)
-        yield {
-            "host": platform.node(),
-            "prefix": numpy.prefix,
-            "numpy": numpy.folder,
-            "version": "",
-            "way": "start-up file" if options.startup else "in place",
-            "result": "failed",
-            "reason": reason,
-            "remedy": "run the same command again",
-            "changed": [],
-            "notes": [],
-        }
+        reason = "the process that worked as user %s ended early" % audit_numpy.user_name(uid)
+        row = new_row(numpy, options)
+        row.update(reason=reason, remedy="run the same command again")
+        yield row
 
 
 def become(uid: int, gid: int) -> None:
@@ -1675,9 +1654,7 @@ if __name__ == "__main__":
     # what was begun is taken back before this ends
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
-    try:
+    if audit_numpy is None:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os._exit(1)
+    left = "not all is done; run the same command again"
+    sys.exit(audit_numpy.run_program("heal_numpy", main, 1, left))
