@@ -2101,7 +2101,8 @@ def lower_layers(mounts: str):
             found += re.split(r"(?<!\\):", layers)
     # the kernel writes special characters as \040
     decoded = [re.sub(r"\\([0-7]{3})", _character, each) for each in found]
-    return tuple(each.rstrip("/") + "/" for each in decoded if each.startswith("/"))
+    # a sandbox has all of this system as its lower layer: that makes no image of it
+    return tuple(each.rstrip("/") + "/" for each in decoded if re.match("/+[^/]", each))
 
 
 def _character(octal) -> str:

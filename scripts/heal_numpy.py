@@ -222,6 +222,13 @@ class Numpy(NamedTuple):
         return os.path.join(self.site, "numpy")
 
     @property
+    def place(self) -> str:
+        """The folder that is there and tells the owner."""
+        if os.path.lexists(self.folder):
+            return self.folder
+        return self.site
+
+    @property
     def source(self) -> str:
         return os.path.join(self.folder, "__init__.py")
 
@@ -712,12 +719,13 @@ def conda_records(numpy: Numpy) -> List[File]:
 
 
 def dist_infos(numpy: Numpy) -> List[str]:
-    """The folders of numpy's dist-info that have a RECORD."""
-    folders = [
-        os.path.join(numpy.site, name)
-        for name in listed(numpy.site)
-        if re.match(r"numpy-[^-]+[.]dist-info$", name)
-    ]
+    """The folders of numpy's dist-info that have a RECORD, the one of its release first."""
+    names = [name for name in listed(numpy.site) if re.match(r"numpy-[^-]+[.]dist-info$", name)]
+    if len(names) > 1:
+        # a killed installer left the one of another release
+        own = "numpy-%s.dist-info" % version_of(numpy)
+        names.sort(key=lambda name: name != own)
+    folders = [os.path.join(numpy.site, name) for name in names]
     return [folder for folder in folders if os.path.lexists(os.path.join(folder, "RECORD"))]
 
 
@@ -797,11 +805,11 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
         return Plan([], [], "there is no numpy/__init__.py")
     texts = known_texts(source.data)
     if texts is None:
+        if undo:
+            _check_not_noted(numpy)
         return Plan([], [], _unknown_text(source.data, version_of(numpy)))
     records = conda_records(numpy)
-    # a killed installer may have left the one of another release
-    own = "numpy-%s.dist-info" % version_of(numpy)
-    infos = sorted(dist_infos(numpy), key=lambda folder: os.path.basename(folder) != own)
+    infos = dist_infos(numpy)
     note = note_pair(numpy, records, infos)
     noted = note.file.data == note.healed
     if not noted and source.data == texts.healed:
@@ -832,6 +840,19 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
     if undo:
         order = conda + dist_records + pairs + [note]
     return Plan(_changes(order, undo), notes, _done_reason(undo))
+
+
+def _check_not_noted(numpy: Numpy) -> None:
+    """Raise Refusal when this tool healed a numpy whose text is another one now."""
+    try:
+        note = note_pair(numpy, conda_records(numpy), dist_infos(numpy))
+    except Refusal:
+        return  # a numpy without a record has no note either
+    if note.file.data is not None and note.file.data == note.healed:
+        raise Refusal(
+            "numpy/__init__.py was edited after it was healed: its old bytes are not known",
+            "reinstall this numpy: that replaces the healed files",
+        )
 
 
 def _done_reason(undo: bool) -> str:
@@ -1262,14 +1283,13 @@ def write(numpy: Numpy, changes: List[Change]) -> None:
 
     Raises ChangedMeanwhileError, Refusal and OSError; before the first rename nothing is changed.
     """
-    source = read_status(numpy.source)
     staged = {}  # type: Dict[str, str]
     try:
         for change in changes:
             if change.data is not None:
                 like = change.file
                 if like.status is None:
-                    like = source
+                    like = read_status(numpy.source)
                 staged[change.file.path] = stage(change, like)
         if not all(same_file(change.file) for change in changes):
             raise ChangedMeanwhileError()
@@ -1399,9 +1419,10 @@ def version_of(numpy: Numpy) -> str:
 # --- all of them
 
 
-def find_numpys(roots: List[str], survey: Any) -> Iterator[Numpy]:
+def find_numpys(roots: List[str], survey: Any, gone: bool = False) -> Iterator[Numpy]:
     """The numpys below some folders, each once, as the audit finds them.
 
+    gone : also those that are not there any more, where a start-up file is left
     survey : audit_numpy.Survey, which is told what could not be looked at
     """
     found = set()
@@ -1410,14 +1431,21 @@ def find_numpys(roots: List[str], survey: Any) -> Iterator[Numpy]:
         for site in sites:
             numpy = Numpy(prefix, site)
             with survey.reading(numpy.folder):
-                status = os.lstat(numpy.folder)
+                status = os.lstat(numpy.place)
                 key = (status.st_dev, status.st_ino)
-                if key not in found and _is_numpy(numpy, survey):
+                is_startup = gone and numpy.place == site and has_startup_file(site)
+                if key not in found and (is_startup or _is_numpy(numpy, survey)):
                     found.add(key)
                     yield numpy
 
 
+def has_startup_file(site: str) -> bool:
+    return any(os.path.lexists(os.path.join(site, STARTUP_NAME + end)) for end in (".py", ".pth"))
+
+
 def _is_numpy(numpy: Numpy, survey: Any) -> bool:
+    if not os.path.lexists(numpy.folder):
+        return False
     site = audit_numpy.Site(numpy.prefix, numpy.site, (), "")
     return audit_numpy.is_numpy_of_site(site, survey)
 
@@ -1428,7 +1456,7 @@ def heal_all(numpys: List[Numpy], options: Options, say: Callable) -> Iterator[D
     owners = {}  # type: Dict[Tuple[int, int], List[Numpy]]
     for numpy in numpys:
         try:
-            status = os.lstat(numpy.folder)
+            status = os.lstat(numpy.place)
         except OSError as error:
             say("unreadable", numpy.folder, error.strerror)
             continue
@@ -1628,7 +1656,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if not roots:
         sys.stderr.write("heal_numpy: none of the folders is there\n")
         return 2
-    numpys = list(find_numpys(roots, survey))
+    numpys = list(find_numpys(roots, survey, args.undo and args.startup_file))
     write_it = (args.apply or args.undo) and not args.dry_run
     pythons = [os.path.abspath(python) for python in args.python]
     options = Options(args.undo, write_it, args.startup_file, pythons)

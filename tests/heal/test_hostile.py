@@ -137,3 +137,27 @@ def test_an_interrupted_run_says_that_it_can_be_given_again(copy):
         assert b"run the same command again" in said
     assert heal("--apply", envs[0].parent).code == 0
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("kind", ["pip", "rattler"])
+def test_undo_refuses_a_text_that_was_edited_after_healing(copy, kind):
+    env = copy(kind)
+    assert heal("--apply", env).results == ["healed"]
+    text = source_of(env).read_text()
+    source_of(env).unlink()
+    source_of(env).write_text(text + "# mine\n")
+    run = heal("--undo", env)
+    assert (run.code, run.results) == (1, ["refused"])
+    assert "edited after it was healed" in run.reasons
+    assert source_of(env).read_text() == text + "# mine\n"
+
+
+def test_a_start_up_file_whose_numpy_is_gone_is_undone(copy):
+    env = copy("pip")
+    assert heal("--apply", "--startup-file", env).results == ["healed"]
+    installed.pip(env, "uninstall", "-y", "numpy")
+    assert heal("--undo", env).results == []
+    assert heal("--undo", "--dry-run", "--startup-file", env).results == ["would-undo"]
+    assert heal("--undo", "--startup-file", env).results == ["undone"]
+    assert not list(env.rglob("_numpy_31284*"))
+    assert heal("--undo", "--startup-file", env).results == []

@@ -193,6 +193,7 @@ def test_the_lower_layers_of_overlays_are_read_from_the_mounts():
         "overlay /merged overlay rw,lowerdir=/a\\040b:/c/,upperdir=/u,workdir=/w 0 0\n"
         "proc /proc proc rw 0 0\n"
         "none /x overlay ro,lowerdir+=/d 0 0\n"
+        "overlay /sandbox overlay rw,lowerdir=/,upperdir=/u,workdir=/w 0 0\n"
     )
     assert audit_numpy.lower_layers(mounts) == ("/a b/", "/c/", "/d/")
 
