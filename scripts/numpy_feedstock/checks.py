@@ -146,8 +146,10 @@ def _home() -> str:
 
 
 def _path_around(data: bytes, match: re.Match[bytes]) -> str:
-    before = re.search(rb"[\w./:+@-]*$", data[max(0, match.start() - 300) : match.start()])
-    after = re.match(rb"[\w./+@-]*", data[match.start() : match.start() + 300])
+    middle = match.start()
+    start = max(0, middle - 300)
+    before = re.search(rb"[\w./:+@-]*$", data[start:middle])
+    after = re.match(rb"[\w./+@-]*", data[middle : middle + 300])
     assert before is not None and after is not None
     # the same text for all files, however long the placeholder is
     text = (before[0] + after[0]).decode(errors="replace")
@@ -291,8 +293,8 @@ def _run(
     filename = shown(path.name)
     try:
         with time_limit(f"the check {name!r}"):
-            for fault in check(unpacked):
-                found.append(Finding(filename, shown(fault[0]), name, *map(shown, fault[1:])))
+            for file, seen, allowed in check(unpacked):
+                found.append(Finding(filename, shown(file), name, shown(seen), shown(allowed)))
     except TooSlow as error:
         found.append(Finding(filename, "", name, str(error), "a check that ends"))
     except Exception as error:

@@ -61,13 +61,12 @@ def applied(text: bytes) -> bytes:
     Raises NotPatchable unless the hunk's lines are in it exactly once.
     """
     before, after = _hunk_of(text)
-    count = text.count(before)
-    if count != 1:
-        raise NotPatchable(
-            "the patch does not apply to numpy/__init__.py",
-            expected="the lines of its hunk once",
-            found=f"{count} times",
-        )
+    _require_once(
+        text,
+        before,
+        "the patch does not apply to numpy/__init__.py",
+        expected="the lines of its hunk once",
+    )
     return text.replace(before, after)
 
 
@@ -77,14 +76,19 @@ def undone(text: bytes) -> bytes:
     Raises NotPatchable unless the lines that the patch leaves are in it exactly once.
     """
     before, after = _hunk_of(text)
-    count = text.count(after)
-    if count != 1:
-        raise NotPatchable(
-            "the patch is not in numpy/__init__.py",
-            expected="the lines that it leaves, once",
-            found=f"{count} times",
-        )
+    _require_once(
+        text,
+        after,
+        "the patch is not in numpy/__init__.py",
+        expected="the lines that it leaves, once",
+    )
     return text.replace(after, before)
+
+
+def _require_once(text: bytes, lines: bytes, fault: str, expected: str) -> None:
+    count = text.count(lines)
+    if count != 1:
+        raise NotPatchable(fault, expected=expected, found=f"{count} times")
 
 
 def applies_to() -> set[str]:

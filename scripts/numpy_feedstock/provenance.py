@@ -74,12 +74,6 @@ def build_statement(
     """
     if unpacked.is_twin:
         return _hotfix_statement(subject, unpacked, objections)
-    internal: Json = {}
-    if record:
-        internal = {
-            "channels": [redact.channel(each) for each in record.channels],
-            "commit": record.commit,
-        }
     definition = {
         "buildType": BUILD_TYPE,
         "externalParameters": {
@@ -87,7 +81,7 @@ def build_statement(
             "version": unpacked.index["version"],
             "variant": redact.values(_yaml(unpacked, "info/recipe/variant_config.yaml")),
         },
-        "internalParameters": internal,
+        "internalParameters": _internal_parameters(record),
         "resolvedDependencies": [
             *_sources(unpacked),
             *_recipe_files(unpacked),
@@ -108,6 +102,15 @@ def build_statement(
             "runDetails": {"builder": builder, "byproducts": byproducts},
         },
     )
+
+
+def _internal_parameters(record: Record | None) -> Json:
+    if not record:
+        return {}
+    return {
+        "channels": [redact.channel(each) for each in record.channels],
+        "commit": record.commit,
+    }
 
 
 def _hotfix_statement(subject: Subject, unpacked: Unpacked, objections: Sequence[str]) -> Json:

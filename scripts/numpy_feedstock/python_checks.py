@@ -189,7 +189,8 @@ def definition(source: str) -> str | None:
 def left_by(patch_text: str) -> str:
     """Return the lines that a patch of one hunk leaves, as source text of their own."""
     hunk = patch_text.partition("\n@@")[2].splitlines()[1:]
-    return textwrap.dedent("\n".join(line[1:] for line in hunk if line[:1] in (" ", "+")))
+    left = [line[1:] for line in hunk if line.startswith((" ", "+"))]
+    return textwrap.dedent("\n".join(left))
 
 
 def check_modules(unpacked: Unpacked) -> Iterator[Fault]:

@@ -77,7 +77,8 @@ def command(
     Raises UsageError when this machine does not let us enter one.
     """
     staged = str(stage.absolute()) if stage else ""
-    return [*_isolated(), "sh", "-c", _ENTER, "sh", str(folder.absolute()), staged, mode, *argv]
+    enter = ["sh", "-c", _ENTER, "sh", str(folder.absolute()), staged, mode]
+    return [*_isolated(), *enter, *argv]
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:

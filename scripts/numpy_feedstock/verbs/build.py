@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -159,14 +160,7 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
     started = time.monotonic()
     results = beside(paths.LOGS / wanted.filename, RESULTS)
     tests = run_tests(compiled.path, channels, settings.label, results, progress)
-    red = [name for name, passed in tests.items() if not passed]
-    if red:
-        raise FeedstockError(
-            f"{wanted}: built, but failed its tests: {', '.join(red)}; "
-            f"not put into {settings.output}",
-            package=compiled.path,
-            logs=paths.LOGS,
-        )
+    refuse_red(wanted, compiled.path, tests, settings.output)
     record = Record(
         filename=compiled.path.name,
         sha256=files.sha256(compiled.path),
@@ -190,6 +184,17 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
     shutil.copyfile(results, beside(finished, RESULTS))
     channel_folder.add(compiled.path, settings.output, wanted.platform)
     return Outcome(record, built=True)
+
+
+def refuse_red(wanted: Variant, path: Path, tests: Mapping[str, bool], output: Path) -> None:
+    """Raise FeedstockError when a test of the package failed."""
+    red = [name for name, passed in tests.items() if not passed]
+    if red:
+        raise FeedstockError(
+            f"{wanted}: built, but failed its tests: {', '.join(red)}; not put into {output}",
+            package=path,
+            logs=paths.LOGS,
+        )
 
 
 def is_up_to_date(record: Record, inputs: str, label: str) -> bool:

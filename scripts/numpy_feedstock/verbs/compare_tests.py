@@ -63,7 +63,8 @@ def compare(blas: str, path: Path, say: Say) -> TestsRow:
     control = junit.outcomes(run_on_control(path, record.label, say))
     minutes = round((time.monotonic() - started) / 60, 1)
     failed, control_failed = _failed(package), _failed(control)
-    otherwise = [test for test in package.keys() & control.keys() if package[test] != control[test]]
+    in_both = package.keys() & control.keys()
+    otherwise = [test for test in in_both if package[test] != control[test]]
     return TestsRow(
         blas=blas,
         label=record.label,

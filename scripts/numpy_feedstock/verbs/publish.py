@@ -124,5 +124,7 @@ def print_result(rows: "list[Row]", target: Target, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"target": target.url, "packages": result}, indent=1))
         return
-    print(tabulate([{**row, "sha256": row["sha256"][:16]} for row in result], headers="keys"))
+    for row in result:
+        row["sha256"] = row["sha256"][:16]
+    print(tabulate(result, headers="keys"))
     print(f"\nchannel: {target.url}")
