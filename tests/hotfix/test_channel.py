@@ -357,9 +357,9 @@ def test_a_refused_numpy_base_takes_its_numpy_with_it(small, tmp_path):
 
 def test_a_run_that_was_killed_is_completed_by_the_same_command(real, tmp_path):
     folder = tmp_path / "mirror"
-    for number in range(6):
+    for number in range(4):
         make_build(folder, real, f"py311h000000{number}_0")
-    for _ in range(3):
+    for _ in range(2):
         process = start("hotfix", folder, "--output", tmp_path / "healed")
         time.sleep(2)
         process.send_signal(signal.SIGKILL)

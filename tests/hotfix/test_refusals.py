@@ -149,7 +149,6 @@ FILES = {
     "a paths.json nested too deeply": {"info/paths.json": b"[" * 100_000},
     "a paths.json of numbers": {"info/paths.json": b'{"paths": [1, 2]}'},
     "a paths.json without names": {"info/paths.json": b'{"paths": [{}]}'},
-    "a paths.json that is too large": {"info/paths.json": b"[" + b" " * (9 << 20) + b"]"},
     "an index.json that is no JSON": {"info/index.json": b"\xff"},
     "an about.json whose extra is a list": {"info/about.json": b'{"extra": []}'},
     "an about.json whose extra is null": {"info/about.json": b'{"extra": null}'},
@@ -186,6 +185,13 @@ def test_another_numpy_in_the_package_is_refused_by_its_name(what, small, tmp_pa
 def test_a_record_that_cannot_be_read_is_refused(record, small, tmp_path):
     path = originals.package(tmp_path, originals.changed(small, {RECORD: record}))
     with pytest.raises(Refused, match="as conda's packages have them"):
+        heal(path)
+
+
+def test_metadata_that_are_too_large_are_refused(small, tmp_path):
+    padded = small["info/paths.json"].data + b" " * (9 << 20)
+    path = originals.package(tmp_path, damaged(small, **{"info/paths.json": padded}))
+    with pytest.raises(Refused, match="a link, or too large"):
         heal(path)
 
 

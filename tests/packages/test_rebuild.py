@@ -1,7 +1,6 @@
 """A package built again from what travels in it: the same bytes, or it is said what differs."""
 
 import json
-import shutil
 
 import pytest
 from rattler.package_streaming import extract
@@ -9,7 +8,8 @@ from rattler.package_streaming import extract
 from helpers import repack
 from helpers.command import feedstock
 from helpers.shipped import PYTHON, RELEASE
-from numpy_feedstock import paths, rebuild
+from numpy_feedstock import archive, paths, rebuild
+from numpy_feedstock.archive import Member
 
 pytestmark = pytest.mark.packages
 
@@ -20,6 +20,11 @@ PATCH = "info/recipe/patches/0001-gate-the-import-time-BLAS-check-by-platform.pa
 def verify(*args):
     """The verify verb with --rebuild, as a person runs it."""
     return feedstock("verify", "--rebuild", *args)
+
+
+def verify_broken(*args):
+    """The same for a package with findings, which is not rebuilt otherwise."""
+    return verify("--despite-findings", *args)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_what_was_changed_afterwards_is_named(broken, unpacked):
         )
         repack.replace(folder / name, bytes(data))
 
-    done = verify("--json", "--channel", "bootstrap", broken(change))
+    done = verify_broken("--json", "--channel", "bootstrap", broken(change))
     assert done.returncode == 1, done.stderr
     found = {
         finding["file"]: finding
@@ -90,17 +95,23 @@ def test_what_was_changed_afterwards_is_named(broken, unpacked):
     ]
 
 
-def test_a_missing_file_another_file_and_a_mode_are_named(unpacked, tmp_path):
-    broken = repack.copy(unpacked, tmp_path / "broken")
-    (broken / "bin/numpy-config").unlink()
-    (broken / "bin/f2py").rename(broken / "bin/f2py3")
-    shutil.copy(broken / "bin/f2py3", broken / "bin/f2py")
-    (broken / "bin/f2py").chmod(0o644)
-    assert set(rebuild.compare(broken, unpacked)) == {
+def test_a_missing_file_another_file_and_a_mode_are_named(packages):
+    members = archive.read(packages["openblas"])
+    broken = {name: each for name, each in members.items() if name != "bin/numpy-config"}
+    broken["bin/f2py3"] = members["bin/f2py"]
+    broken["bin/f2py"] = Member(members["bin/f2py"].data, 0o644, members["bin/f2py"].mtime)
+    assert set(rebuild.compare(broken, members)) == {
         ("bin/numpy-config", "missing", "there, as rebuilt"),
         ("bin/f2py3", "there", "missing, as rebuilt"),
         ("bin/f2py", "file", "program, as rebuilt"),
     }
+
+
+def test_with_findings_it_is_not_rebuilt(broken):
+    done = verify(broken(lambda folder: repack.replace(folder / "bin/f2py", b"other")))
+    assert done.returncode == 1
+    assert "not rebuilt: its build script is not run while there are findings" in done.stderr
+    assert "about to run" not in done.stderr
 
 
 def test_other_compilers_than_the_recorded_are_named_before_anything_is_built(broken):
@@ -113,17 +124,15 @@ def test_other_compilers_than_the_recorded_are_named_before_anything_is_built(br
             ),
         )
 
-    done = verify("--channel", "bootstrap", broken(older))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "it was built with others than file:" in done.stderr
-    assert (
-        "\n  recorded: gxx_linux-64 9." in done.stderr
-        and "\n  found:    gxx_linux-64 " in done.stderr
-    )
+    done = verify_broken("--channel", "bootstrap", broken(older))
+    assert done.returncode == 1
+    assert "now resolves to other build dependencies" in done.stdout
+    assert "recorded: gxx_linux-64 9." in done.stdout
+    assert "found:    gxx_linux-64 " in done.stdout
 
 
 def test_without_its_recipe_it_cannot_be_rebuilt(broken):
-    done = verify(broken(lambda folder: (folder / "info/recipe/recipe.yaml").unlink()))
+    done = verify_broken(broken(lambda folder: (folder / "info/recipe/recipe.yaml").unlink()))
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         "cannot be rebuilt: there is no recipe in it\n  expected: info/recipe/recipe.yaml"
@@ -137,6 +146,6 @@ def test_of_another_platform_it_cannot_be_rebuilt(broken):
             folder / "info/index.json", lambda index: index.update(subdir="linux-aarch64")
         )
 
-    done = verify(broken(change))
+    done = verify_broken(broken(change))
     assert (done.returncode, done.stdout) == (2, "")
     assert "expected: linux-64\n  found:    linux-aarch64" in done.stderr
