@@ -17,16 +17,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from typing import Any, List, Optional
 
 FILES = {}  # filled by prepare_run.py
 
 
-def run(folder: str, name: str, arguments) -> int:
+def run(folder: str, name: str, arguments: List[str]) -> int:
     """Run one of the files. Returns its exit code."""
     return subprocess.call([sys.executable, "-I", os.path.join(folder, name)] + arguments)
 
 
-def heal_and_audit(folder: str, options, roots) -> int:
+def heal_and_audit(folder: str, options: List[str], roots: List[str]) -> int:
     """Returns the audit's exit code. Raises OSError."""
     for name, text in FILES.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as stream:
@@ -40,12 +41,12 @@ def heal_and_audit(folder: str, options, roots) -> int:
     return run(folder, "audit_numpy.py", ["--json"] + roots)
 
 
-def stop(number: int, frame) -> None:
+def stop(number: int, frame: Any) -> None:
     """End in order, so that the folder is removed."""
     raise SystemExit(128 + number)
 
 
-def main(argv=None) -> int:
+def main(argv: Optional[List[str]] = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group()

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import sys
+from typing import List, Optional
 
 import summarise_audits
 
@@ -47,7 +48,7 @@ def write(path: str, text: str) -> None:
     os.rename(path + ".new", path)
 
 
-def prepare(names, results: str) -> None:
+def prepare(names: List[str], results: str) -> None:
     """Write hosts.txt and remove these hosts' old files. Raises OSError."""
     os.makedirs(results, exist_ok=True)
     listed = os.path.join(results, summarise_audits.LAST_RUN)
@@ -63,7 +64,7 @@ def prepare(names, results: str) -> None:
                 os.unlink(os.path.join(results, name + summarise_audits.SUFFIX))
 
 
-def main(argv=None) -> int:
+def main(argv: Optional[List[str]] = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -19,6 +19,7 @@ import re
 import signal
 import sys
 import time
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 EPILOG = """\
 a host is done if
@@ -42,6 +43,10 @@ examples:
   summarise_audits.py --hosts hosts.txt --json audits | python3 -m json.tool
   summarise_audits.py --max-age 200 audits     the hosts were asked over a week
 """
+Line = Dict[str, Any]  # an object of JSON
+Rows = List[Tuple[str, Line]]  # hosts, each with a numpy
+Cells = Tuple[Any, ...]  # a row of a table
+Where = Dict[str, List[str]]  # hosts, each with what is there
 SCHEMA = 1  # of audit_numpy.py's lines
 SUFFIX = ".jsonl"
 LAST_RUN = "hosts.txt"
@@ -66,7 +71,7 @@ TEXT_ROWS = 20  # rows of a table on the terminal
 class Host:
     """What one host said."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.failed = None
         self.rows, self.troubles, self.healing = [], [], []
@@ -122,7 +127,7 @@ def _read_line(host: Host, line: str) -> None:
             host.problem("a line of its file cannot be read")
 
 
-def _take(host: Host, entry) -> None:
+def _take(host: Host, entry: Line) -> None:
     """Take a line. Raises KeyError, TypeError or ValueError if it is none of ours."""
     if "failed" in entry:
         host.failed = str(entry["failed"]).strip() or "no reason given"
@@ -149,7 +154,7 @@ def _take(host: Host, entry) -> None:
         raise ValueError(entry["type"])
 
 
-def _numpy_row(entry):
+def _numpy_row(entry: Line) -> Line:
     if entry["verdict"] not in VERDICTS:
         raise ValueError(entry["verdict"])
     row = {name: str(entry[name] or "") for name in NUMPY_FIELDS + ("verdict", "reason")}
@@ -162,11 +167,11 @@ def _numpy_row(entry):
     return row
 
 
-def _heal_row(entry):
+def _heal_row(entry: Line) -> Line:
     return {name: str(entry[name] or "") for name in ("prefix", "result", "reason", "remedy")}
 
 
-def _end(entry):
+def _end(entry: Line) -> Line:
     end = {name: int(entry[name]) for name in ("exit", "numpys", "left_out", "unreadable")}
     end["folders"] = int(entry["folders"])
     end["roots"] = list(map(str, entry["roots"]))
@@ -204,7 +209,7 @@ def _check_end(host: Host) -> None:
 # --- the hosts that were to be asked
 
 
-def read_hosts(path: str):
+def read_hosts(path: str) -> List[str]:
     """The hosts of a hosts file, each once, in its order. Raises OSError.
 
     A line has a host as its first word. It may end like a line of Windows, or of no system.
@@ -215,7 +220,7 @@ def read_hosts(path: str):
     return list(collections.OrderedDict.fromkeys(names))
 
 
-def read_fleet(folder: str, expected):
+def read_fleet(folder: str, expected: Optional[List[str]]) -> Tuple[List[Host], List[str]]:
     """(hosts, files of other hosts). Raises OSError.
 
     expected : names of hosts; None if nobody knows them: then all files count
@@ -230,7 +235,7 @@ def read_fleet(folder: str, expected):
     return hosts, sorted(there - set(wanted))
 
 
-def mark_old(hosts, max_age: float) -> None:
+def mark_old(hosts: List[Host], max_age: float) -> None:
     """Note on each host whose audit is older than the newest one by more hours than that."""
     newest = max([host.end["time"] for host in hosts if host.end], default=0)
     # the clock of one host may be ahead, which makes no other host's audit old
@@ -243,7 +248,7 @@ def mark_old(hosts, max_age: float) -> None:
 # --- the summary
 
 
-def summarise(hosts, expected, others):
+def summarise(hosts: List[Host], expected: Optional[List[str]], others: List[str]) -> Line:
     """The summary, as --json has it.
 
     expected : names of the hosts that were to be asked, or None
@@ -278,12 +283,13 @@ def summarise(hosts, expected, others):
         "affected": affected(rows),
         "owners": owners(rows),
         "unknown": unknown(rows),
+        "healed_in_place": sum(row["healed"] for _, row in rows),
         "healing": healing(hosts),
         "troubles": troubles(hosts),
     }
 
 
-def about_host(host: Host):
+def about_host(host: Host) -> Line:
     """What --json says of each host."""
     end = host.end or {}
     about = {"host": host.name, "state": host.state(), "not_done_because": host.problems}
@@ -292,7 +298,7 @@ def about_host(host: Host):
     return about
 
 
-def not_complete(hosts):
+def not_complete(hosts: List[Host]) -> List[Line]:
     """Why audits are no proof, with the hosts of each reason."""
     places = collections.defaultdict(list)
     for host in hosts:
@@ -303,7 +309,7 @@ def not_complete(hosts):
     return _by_hosts(_places({"reason": reason}, places[reason]) for reason in places)
 
 
-def versions(rows):
+def versions(rows: Rows) -> List[Line]:
     """How many numpys of each version have each verdict."""
     counts = collections.defaultdict(collections.Counter)
     for _, row in rows:
@@ -316,13 +322,13 @@ def versions(rows):
     return found
 
 
-def _release(version: str):
+def _release(version: str) -> Tuple[List[Tuple[int, str]], str]:
     """To sort by: 2.10 comes after 2.9."""
     parts = re.findall(r"([0-9]+)([^0-9]*)", version)
     return [(int(number), rest) for number, rest in parts], version
 
 
-def affected(rows):
+def affected(rows: Rows) -> List[Line]:
     """The affected numpys, each with its hosts; what concerns most hosts comes first."""
     fields = NUMPY_FIELDS + ("importers", "activation", "remedies", "remedy_note")
     hosts = collections.defaultdict(list)
@@ -332,7 +338,7 @@ def affected(rows):
     return _by_hosts(dict(zip(fields, key), hosts=_once(hosts[key])) for key in hosts)
 
 
-def owners(rows):
+def owners(rows: Rows) -> List[Line]:
     """Whom the tickets go to: the owners of affected prefixes."""
     places = collections.defaultdict(set)
     for host, row in rows:
@@ -341,7 +347,7 @@ def owners(rows):
     return _by_hosts(_places({"owner": owner}, sorted(places[owner])) for owner in places)
 
 
-def unknown(rows):
+def unknown(rows: Rows) -> List[Line]:
     """The reasons of UNKNOWN, with the places."""
     places = collections.defaultdict(list)
     for host, row in rows:
@@ -350,7 +356,7 @@ def unknown(rows):
     return _by_hosts(_places({"reason": reason}, places[reason]) for reason in places)
 
 
-def healing(hosts):
+def healing(hosts: List[Host]) -> Optional[Line]:
     """What healing did: numbers, and what it did not heal. None if no host was healed."""
     healed = [host for host in hosts if host.healing or host.heal_end is not None]
     if not healed:
@@ -373,7 +379,7 @@ def healing(hosts):
     }
 
 
-def troubles(hosts):
+def troubles(hosts: List[Host]) -> List[Line]:
     """What the audits could not look at, or did not like."""
     places = collections.defaultdict(list)
     for host in hosts:
@@ -385,7 +391,7 @@ def troubles(hosts):
     )
 
 
-def _places(about, places):
+def _places(about: Line, places: Sequence[Tuple[str, str]]) -> Line:
     """A line of the summary about a thing that was found at places: (host, path)."""
     found = dict(about, places=len(places), example=places[0][1])
     found["hosts"] = _once(host for host, _ in places)
@@ -396,16 +402,16 @@ def _places(about, places):
     return found
 
 
-def _by_hosts(lines):
+def _by_hosts(lines: Iterable[Line]) -> List[Line]:
     """What concerns most hosts comes first."""
     return sorted(lines, key=lambda line: (-len(line["hosts"]), json.dumps(line, sort_keys=True)))
 
 
-def _once(hosts):
+def _once(hosts: Iterable[str]) -> List[str]:
     return sorted(set(hosts))
 
 
-def affected_groups(summary):
+def affected_groups(summary: Line) -> List[Line]:
     """The affected numpys that need the same work: their own paths do not tell them apart."""
     groups = collections.OrderedDict()
     for line in summary["affected"]:
@@ -425,7 +431,7 @@ def affected_groups(summary):
     return _by_hosts(found)
 
 
-def _without(line, remedy: str) -> str:
+def _without(line: Line, remedy: str) -> str:
     """A remedy that names PREFIX instead of this prefix."""
     prefix = line["prefix"]
     return remedy.replace(prefix, "PREFIX") if len(prefix) > 1 else remedy
@@ -441,19 +447,26 @@ class Table:
     first : whether its places are what people look for
     """
 
-    def __init__(self, title: str, header, rows, places=(), first: bool = False):
+    def __init__(
+        self,
+        title: str,
+        header: Tuple[str, ...],
+        rows: Iterable[Cells],
+        places: Iterable[Where] = (),
+        first: bool = False,
+    ) -> None:
         self.title, self.header, self.first = title, header, first
         self.rows, self.places = list(rows), list(places)
 
 
-def shown(value) -> str:
+def shown(value: Any) -> str:
     """Text for any terminal and page: a name may hold what is no text, or what steers it."""
     return re.sub(
         "[^ -~]", lambda match: match.group().encode("unicode_escape").decode(), str(value)
     )
 
 
-def headline(summary) -> str:
+def headline(summary: Line) -> str:
     """One sentence: is the rollout done?"""
     states = summary["hosts"]
     total = sum(states.values())
@@ -462,6 +475,8 @@ def headline(summary) -> str:
         text = "Done: %d hosts, nothing is AFFECTED." % total
     else:
         text = "Not done: %d of %d hosts are open." % (open_hosts, total)
+    if summary["healed_in_place"]:
+        text += " %d numpys are healed in place." % summary["healed_in_place"]
     if summary["not_in_hosts_file"]:
         text += " %d files are of other hosts." % len(summary["not_in_hosts_file"])
     if summary["date"]:
@@ -471,7 +486,7 @@ def headline(summary) -> str:
     return text
 
 
-def tables(summary):
+def tables(summary: Line) -> List[Table]:
     """All tables that have rows."""
     found = [hosts_table(summary), versions_table(summary)]
     found += [healing_table(summary), affected_table(summary), owners_table(summary)]
@@ -479,13 +494,13 @@ def tables(summary):
     return [table for table in found if table.rows]
 
 
-def hosts_table(summary) -> Table:
+def hosts_table(summary: Line) -> Table:
     states = summary["hosts"]
     row = (sum(states.values()),) + tuple(states[state] for state in HOST_STATES)
     return Table("Hosts, by their worst numpy", ("HOSTS",) + HOST_STATES, [row])
 
 
-def versions_table(summary) -> Table:
+def versions_table(summary: Line) -> Table:
     title = "%d numpys in %d prefixes, by version" % (summary["numpys"], summary["prefixes"])
     rows = []
     for line in summary["versions"]:
@@ -494,7 +509,7 @@ def versions_table(summary) -> Table:
     return Table(title, ("NUMPY",) + VERDICTS, rows)
 
 
-def healing_table(summary) -> Table:
+def healing_table(summary: Line) -> Table:
     found = summary["healing"] or {"results": {}}
     rows = [(result, count) for result, count in sorted(found["results"].items())]
     if summary["healing"]:
@@ -502,7 +517,7 @@ def healing_table(summary) -> Table:
     return Table("Healing", ("RESULT", "NUMPYS"), rows)
 
 
-def affected_table(summary) -> Table:
+def affected_table(summary: Line) -> Table:
     groups = affected_groups(summary)
     rows = []
     for group in groups:
@@ -515,7 +530,7 @@ def affected_table(summary) -> Table:
     return Table("Affected", header, rows, [group["where"] for group in groups], True)
 
 
-def owners_table(summary) -> Table:
+def owners_table(summary: Line) -> Table:
     lines = summary["owners"]
     rows = [(line["owner"], len(line["hosts"]), line["places"], line["example"]) for line in lines]
     header = ("OWNER", "HOSTS", "PREFIXES", "FOR EXAMPLE")
@@ -523,7 +538,7 @@ def owners_table(summary) -> Table:
     return Table("Owners of affected prefixes: whom the tickets go to", header, rows)
 
 
-def open_tables(summary):
+def open_tables(summary: Line) -> Iterator[Table]:
     """Tables of what is open for another reason."""
     healed = summary["healing"] or {"not_healed": []}
     yield _places_table("Not healed", ("RESULT", "REASON", "REMEDY"), healed["not_healed"])
@@ -540,7 +555,7 @@ def open_tables(summary):
     yield _places_table("Troubles", ("KIND", "TROUBLE"), summary["troubles"])
 
 
-def no_answer_lines(summary):
+def no_answer_lines(summary: Line) -> List[Line]:
     """The reasons why hosts did not answer. One that names the host names HOST instead."""
     places = collections.defaultdict(list)
     for line in summary["no_answer"]:
@@ -549,7 +564,7 @@ def no_answer_lines(summary):
     return _by_hosts(_places({"why": why}, places[why]) for why in places)
 
 
-def _places_table(title: str, about, lines) -> Table:
+def _places_table(title: str, about: Tuple[str, ...], lines: List[Line]) -> Table:
     rows = []
     for line in lines:
         cells = tuple(line[name.lower()] for name in about)
@@ -558,14 +573,14 @@ def _places_table(title: str, about, lines) -> Table:
     return Table(title, header, rows, [line["where"] for line in lines])
 
 
-def _named(hosts) -> str:
+def _named(hosts: Iterable[str]) -> str:
     """Some hosts by name."""
     hosts = list(hosts)
     more = " and %d more" % (len(hosts) - NAMED) if len(hosts) > NAMED else ""
     return " ".join(hosts[:NAMED]) + more
 
 
-def text(summary):
+def text(summary: Line) -> Iterator[str]:
     """The lines for a terminal."""
     yield headline(summary)
     for table in tables(summary):
@@ -646,7 +661,7 @@ class Budget:
         self.lists, self.cells = ALL_LISTS, ALL_CELLS
 
 
-def page(summary) -> str:
+def page(summary: Line) -> str:
     """The HTML page: at most 1 MB, however many hosts there are."""
     budget, parts = Budget(), []
     for number, table in enumerate(tables(summary)):
@@ -685,7 +700,7 @@ def _html_table(table: Table, budget: Budget) -> str:
     )
 
 
-def _more_rows(rows, budget: Budget) -> str:
+def _more_rows(rows: List[Cells], budget: Budget) -> str:
     """The rows that have no place in the table, in lists that open."""
     lines = ["  ".join(_cell(value) or "-" for value in row) for row in rows]
     fitting = _fitting(lines, budget.lists // 2)
@@ -727,7 +742,7 @@ def _where(table: Table, number: int, budget: Budget) -> str:
     return "".join(lists)
 
 
-def _fitting(lines, allowed: int):
+def _fitting(lines: List[str], allowed: int) -> List[str]:
     """The first lines, with no more characters than allowed."""
     length = 0
     for number, line in enumerate(lines):
@@ -737,12 +752,12 @@ def _fitting(lines, allowed: int):
     return lines
 
 
-def _list(title: str, lines) -> str:
+def _list(title: str, lines: List[str]) -> str:
     body = "\n".join(lines)
     return "<details><summary>%s</summary><pre>%s</pre></details>" % (title, body)
 
 
-def _folded_list(hosts, allowed: int) -> str:
+def _folded_list(hosts: List[str], allowed: int) -> str:
     """The hosts whose places would make the page too big: their names, in short."""
     names = [_text(name) for name in fold(hosts)]
     fitting = _fitting(names, max(allowed, OTHER_LISTS // 4))
@@ -752,7 +767,7 @@ def _folded_list(hosts, allowed: int) -> str:
     return _list(title, fitting)
 
 
-def _common_ending(hosts) -> str:
+def _common_ending(hosts: List[str]) -> str:
     """The domain that all hosts have in common, with its dot; empty for one host."""
     if len(hosts) < 2:
         return ""
@@ -760,7 +775,7 @@ def _common_ending(hosts) -> str:
     return ending[ending.index(".") :] if "." in ending else ""
 
 
-def fold(hosts):
+def fold(hosts: Iterable[str]) -> Iterator[str]:
     """Names in short: node1, node2 and node3 are node[1-3]."""
     numbers = collections.OrderedDict()
     for host in hosts:
@@ -780,7 +795,7 @@ def fold(hosts):
             yield "%s[%s]%s" % (key[0], ",".join(_ranges(sorted(found), key[1])), key[2])
 
 
-def _ranges(numbers, width: int):
+def _ranges(numbers: List[int], width: int) -> Iterator[str]:
     """Sorted numbers as 1-3 or 5."""
     first = last = numbers[0]
     for number in numbers[1:] + [None]:
@@ -792,18 +807,18 @@ def _ranges(numbers, width: int):
         first = last = number
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     return html.escape(shown(value))
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     value = shown(value)
     if len(value) > CELL:
         value = value[:CELL] + "..."
     return html.escape(value)
 
 
-def bars(name: str, title: str, states, rows) -> str:
+def bars(name: str, title: str, states: Sequence[str], rows: List[Cells]) -> str:
     """An SVG: a bar for each row, with a part for each state; all have one scale."""
     counted = [_counts(row, states) for row in rows[:PAGE_ROWS]]
     most = max(sum(row[1:]) for row in counted) or 1
@@ -823,7 +838,7 @@ def bars(name: str, title: str, states, rows) -> str:
     )
 
 
-def _bar(row, states, top: int, scale: float):
+def _bar(row: Cells, states: Sequence[str], top: int, scale: float) -> Iterator[str]:
     """The elements of one bar."""
     name = row[0] if len(row[0]) < 14 else row[0][:12] + "..."
     label, left = _text(name), LABEL
@@ -844,7 +859,7 @@ def _bar(row, states, top: int, scale: float):
     yield '<text x="%.1f" y="%d">%d</text>' % (left + 6, top + 13, sum(row[1:]))
 
 
-def _legend(states, top: int):
+def _legend(states: Sequence[str], top: int) -> Tuple[List[str], int]:
     """(elements, the lowest row's top) of what the colours mean."""
     lines, left = [], 0
     for state in states:
@@ -867,7 +882,7 @@ SVG = """\
 """
 
 
-def _counts(row, states):
+def _counts(row: Cells, states: Sequence[str]) -> Cells:
     """A label and a number for each state. Where the first cell is a number, it is their sum."""
     label = "hosts" if isinstance(row[0], int) else row[0]
     return (label,) + row[1 : 1 + len(states)]
@@ -901,7 +916,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def expected_hosts(args, parser):
+def expected_hosts(
+    args: argparse.Namespace, parser: argparse.ArgumentParser
+) -> Optional[List[str]]:
     """The names of the hosts that were to be asked; None if nobody knows. Raises OSError."""
     path = args.hosts
     if path is None:
@@ -914,7 +931,7 @@ def expected_hosts(args, parser):
     return names
 
 
-def main(argv=None) -> int:
+def main(argv: Optional[List[str]] = None) -> int:
     """The exit code."""
     parser = make_parser()
     args = parser.parse_args(argv)

@@ -262,7 +262,7 @@ NOT_DONE = {
     "unreadable, says the trouble alone": [trouble("unreadable"), end(0, 0)],
     "left out, says the end alone": [end(0, 0, left_out=1)],
     "left out": [trouble("left out", "a link"), end(2, 0, left_out=1)],
-    "none of the folders": [trouble("broken", "no such folder"), end(2, 0, roots=[])],
+    "none of the folders": [trouble("broken", "no such folder"), end(0, 0, roots=[])],
     "no end": [row("FIXED")],
     "half a line": json.dumps(row("FIXED")) + "\n" + json.dumps(end())[:40],
     "half a line in the middle": json.dumps(row("AFFECTED"))[:90] + "\n" + json.dumps(end()),
@@ -400,6 +400,13 @@ def test_a_line_that_may_have_been_the_audits_is_never_done(summarise, fleet, li
     assert (code, summary["hosts"]["not complete"]) == (1, 1)
 
 
+def test_the_bridge_is_counted_as_long_as_it_stands(summarise, fleet):
+    folder = fleet(a=[row("FIXED", healed=True), end()], b=FIXED)
+    code, summary = summary_of(summarise, folder)
+    assert (code, summary["healed_in_place"]) == (0, 1)
+    assert " 1 numpys are healed in place." in summarise(folder)[1]
+
+
 def test_healed_refused_and_left_are_counted(summarise, fleet):
     refused = heal("refused", "/b", "somebody edited it", remedy="look at it")
     folder = fleet(
@@ -413,6 +420,7 @@ def test_healed_refused_and_left_are_counted(summarise, fleet):
     assert code == 1
     assert found["results"] == {"healed": 2, "unchanged": 1, "refused": 1, "undone": 1}
     assert (found["hosts"], found["left"]) == (3, 2)
+    assert summary["healed_in_place"] == 0
     (rest,) = found["not_healed"]
     assert (rest["reason"], rest["remedy"], rest["hosts"]) == (
         "somebody edited it",
