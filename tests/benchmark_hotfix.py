@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 from helpers import originals  # noqa: E402
 from helpers.command import feedstock  # noqa: E402
-from numpy_feedstock import channel_folder  # noqa: E402
+from numpy_feedstock.channels import channel_folder  # noqa: E402
 
 # conda-forge compresses its packages at this level of zstd
 LEVEL = 16

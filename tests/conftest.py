@@ -7,8 +7,10 @@ import pytest
 
 from helpers.command import feedstock
 from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
-from numpy_feedstock import bootstrap, channel, prefix, variant
-from numpy_feedstock.record import read_record
+from numpy_feedstock import variant
+from numpy_feedstock.building import bootstrap
+from numpy_feedstock.channels import channel, prefix
+from numpy_feedstock.packages.record import read_record
 
 pytest_plugins = ["helpers.skips"]
 

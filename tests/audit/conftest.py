@@ -12,7 +12,8 @@ import pytest
 
 from helpers import trees
 from helpers.numpy_init import GATED, UNGATED
-from numpy_feedstock import environments, paths
+from numpy_feedstock import paths
+from numpy_feedstock.building import environments
 
 LOCK = paths.ROOT / "tests" / "audit" / "remedy-tools.txt"
 

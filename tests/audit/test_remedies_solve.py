@@ -12,7 +12,7 @@ from rattler.exceptions import SolverError
 
 import audit_numpy
 from helpers import small
-from numpy_feedstock import channel, prefix
+from numpy_feedstock.channels import channel, prefix
 
 MKL = "libblas * *mkl"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from helpers import servers
-from numpy_feedstock import signing
+from numpy_feedstock.publishing import signing
 
 
 @pytest.fixture(autouse=True)

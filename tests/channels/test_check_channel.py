@@ -12,18 +12,13 @@ import pytest
 import zstandard
 
 from helpers import small
-from numpy_feedstock import (
-    channel_check,
-    channel_folder,
-    files,
-    provenance,
-    repodata,
-    signing,
-)
-from numpy_feedstock.channel_check import Row
-from numpy_feedstock.known_hashes import KnownHashes
-from numpy_feedstock.provenance import Subject
-from numpy_feedstock.targets import open_target
+from numpy_feedstock import files
+from numpy_feedstock.channels import channel_folder, repodata
+from numpy_feedstock.publishing import channel_check, provenance, signing
+from numpy_feedstock.publishing.channel_check import Row
+from numpy_feedstock.publishing.known_hashes import KnownHashes
+from numpy_feedstock.publishing.provenance import Subject
+from numpy_feedstock.publishing.targets import open_target
 
 
 @pytest.fixture(scope="module")

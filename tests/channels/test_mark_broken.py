@@ -17,17 +17,9 @@ from rattler.package_streaming import extract
 from helpers import repack
 from helpers.numpy_init import PATCHED, UNGATED
 from helpers.shipped import RELEASE, solve
-from numpy_feedstock import (
-    broken,
-    channel,
-    channel_folder,
-    channel_patch,
-    checks,
-    cli,
-    files,
-    prefix,
-    specs,
-)
+from numpy_feedstock import cli, files
+from numpy_feedstock.channels import broken, channel, channel_folder, channel_patch, prefix
+from numpy_feedstock.packages import checks, specs
 
 MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
 WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]

@@ -17,18 +17,11 @@ from rattler.package_streaming import extract
 from helpers import command, repack, small
 from helpers.command import feedstock
 from helpers.shipped import PYTHON, RELEASE
-from numpy_feedstock import (
-    channel,
-    channel_folder,
-    child,
-    files,
-    paths,
-    prefix,
-    provenance,
-    signing,
-)
-from numpy_feedstock.record import read_record
-from numpy_feedstock.targets import Taken, open_target
+from numpy_feedstock import child, files, paths
+from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.packages.record import read_record
+from numpy_feedstock.publishing import provenance, signing
+from numpy_feedstock.publishing.targets import Taken, open_target
 
 UNTESTED = "--allow-untested"
 
@@ -340,7 +333,7 @@ def test_a_writer_that_does_not_end_is_named(tmp_path):
             "-c",
             "import time\n"
             "from pathlib import Path\n"
-            "from numpy_feedstock import channel_folder\n"
+            "from numpy_feedstock.channels import channel_folder\n"
             f"with channel_folder.locked(Path({str(tmp_path)!r})):\n"
             "    print(flush=True)\n"
             "    time.sleep(60)",

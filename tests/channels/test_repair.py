@@ -12,9 +12,11 @@ import pytest
 import zstandard
 
 from helpers import small
-from numpy_feedstock import candidate, channel_folder, cli, files, paths, provenance, repodata
+from numpy_feedstock import cli, files, paths
+from numpy_feedstock.channels import channel_folder, repodata
 from numpy_feedstock.errors import FeedstockError, UsageError
-from numpy_feedstock.targets import directory
+from numpy_feedstock.publishing import candidate, provenance
+from numpy_feedstock.publishing.targets import directory
 
 UNTESTED = "--allow-untested"
 
@@ -208,7 +210,7 @@ def test_a_package_of_conda_forge_needs_no_such_option(package, publish):
 
 
 def make_record(package, channels):
-    from numpy_feedstock import record
+    from numpy_feedstock.packages import record
 
     fields = {
         "filename": package.name,
@@ -245,7 +247,7 @@ def test_a_second_user_without_the_right_to_write_is_told_so(
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from numpy_feedstock import channel_folder\n"
+        "from numpy_feedstock.channels import channel_folder\n"
         "from numpy_feedstock.errors import FeedstockError\n"
         # the interpreter may be in a folder of root's
         "os.setgid(65534); os.setuid(65534)\n"

@@ -23,10 +23,12 @@ from helpers import servers, small
 from helpers.command import feedstock
 from helpers.loopback import free_ports
 from helpers.shipped import PYTHON, RELEASE
-from numpy_feedstock import channel_folder, files, paths, prefix, provenance
+from numpy_feedstock import files, paths
+from numpy_feedstock.channels import channel_folder, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
-from numpy_feedstock.specs import exactly
-from numpy_feedstock.targets import Taken, open_target, opened
+from numpy_feedstock.packages.specs import exactly
+from numpy_feedstock.publishing import provenance
+from numpy_feedstock.publishing.targets import Taken, open_target, opened
 
 UNTESTED = "--allow-untested"
 # where credentials are taken from

@@ -14,7 +14,8 @@ import yaml
 
 from helpers import debian, pages
 from helpers.pythons import python36
-from numpy_feedstock import environments, paths
+from numpy_feedstock import paths
+from numpy_feedstock.building import environments
 
 PLAYBOOK = paths.ROOT / "scripts" / "fleet" / "audit.yml"
 SUMMARY = PLAYBOOK.with_name("summarise_audits.py")

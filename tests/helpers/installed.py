@@ -15,7 +15,10 @@ from pathlib import Path
 import rattler
 
 from helpers import repack
-from numpy_feedstock import channel, channel_folder, environments, paths, prefix, released, wheel
+from numpy_feedstock import paths
+from numpy_feedstock.building import environments, wheel
+from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.measuring import released
 
 UV_LOCK = paths.ROOT / "tests" / "heal" / "uv.txt"
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"

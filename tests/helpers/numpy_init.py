@@ -2,7 +2,8 @@
 
 import textwrap
 
-from numpy_feedstock import paths, python_checks
+from numpy_feedstock import paths
+from numpy_feedstock.packages import python_checks
 
 # modelled on numpy/__init__.py
 MODULE = """

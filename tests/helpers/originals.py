@@ -11,8 +11,9 @@ import sys
 import tarfile
 import zipfile
 
-from numpy_feedstock import archive, patch, paths
-from numpy_feedstock.archive import Member
+from numpy_feedstock import paths
+from numpy_feedstock.packages import archive, patch
+from numpy_feedstock.packages.archive import Member
 
 # subdir: the tags of upstream's wheels
 TAGS = {

@@ -6,7 +6,7 @@ import os
 import shutil
 from importlib.util import source_hash
 
-from numpy_feedstock import canonical
+from numpy_feedstock.packages import canonical
 
 
 def copy(folder, to):

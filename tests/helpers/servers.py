@@ -33,7 +33,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from helpers.loopback import free_ports
-from numpy_feedstock import environments, paths
+from numpy_feedstock import paths
+from numpy_feedstock.building import environments
 from numpy_feedstock.child import end_group
 
 LOCK = paths.ROOT / "tests" / "channels" / "servers.txt"

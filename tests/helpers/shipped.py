@@ -2,7 +2,8 @@
 
 import sys
 
-from numpy_feedstock import paths, prefix
+from numpy_feedstock import paths
+from numpy_feedstock.channels import prefix
 
 RELEASE = "2.3.5"
 FLAVOURS = ("mkl", "openblas")

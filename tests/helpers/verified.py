@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from numpy_feedstock import checks
-from numpy_feedstock.unpacked import unpack
+from numpy_feedstock.packages import checks
+from numpy_feedstock.packages.unpacked import unpack
 
 
 def findings(path):

@@ -11,7 +11,9 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock, start
-from numpy_feedstock import archive, channel, channel_folder, paths, prefix
+from numpy_feedstock import paths
+from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.packages import archive
 
 INIT = "lib/python3.11/site-packages/numpy/__init__.py"
 

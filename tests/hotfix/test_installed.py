@@ -6,7 +6,8 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock
-from numpy_feedstock import channel, channel_folder, prefix, repro
+from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.measuring import repro
 
 pytestmark = pytest.mark.packages
 SPECS = ["numpy=2.3.5", "gxx_linux-64", "pytest", "hypothesis"]

@@ -11,9 +11,10 @@ import pytest
 import zstandard
 
 from helpers import originals
-from numpy_feedstock import archive, bytecode, hotfix, patch, policy
-from numpy_feedstock.archive import BadArchive, Member
-from numpy_feedstock.hotfix import NotAffected, Refused
+from numpy_feedstock import policy
+from numpy_feedstock.packages import archive, bytecode, hotfix, patch
+from numpy_feedstock.packages.archive import BadArchive, Member
+from numpy_feedstock.packages.hotfix import NotAffected, Refused
 
 SITE = "lib/python3.11/site-packages"
 INIT = f"{SITE}/numpy/__init__.py"

@@ -13,7 +13,8 @@ import pytest
 
 from audit_numpy import gate
 from helpers import originals
-from numpy_feedstock import archive, bytecode, hotfix, patch, variant
+from numpy_feedstock import variant
+from numpy_feedstock.packages import archive, bytecode, hotfix, patch
 
 PYTHONS = bytecode.find_pythons()
 TAG = sys.implementation.cache_tag

@@ -6,8 +6,10 @@ import pytest
 
 from helpers import originals
 from helpers.command import feedstock
-from numpy_feedstock import archive, bytecode, channel_folder, hotfix, patch, provenance
-from numpy_feedstock.archive import Member
+from numpy_feedstock.channels import channel_folder
+from numpy_feedstock.packages import archive, bytecode, hotfix, patch
+from numpy_feedstock.packages.archive import Member
+from numpy_feedstock.publishing import provenance
 
 PYTHONS = bytecode.find_pythons()
 PLATFORMS = [

@@ -11,7 +11,7 @@ import pytest
 from helpers.command import feedstock, start
 from helpers.shipped import OUTPUT
 from numpy_feedstock import paths
-from numpy_feedstock.record import read_record
+from numpy_feedstock.packages.record import read_record
 
 pytestmark = pytest.mark.packages
 

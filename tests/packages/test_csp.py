@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from numpy_feedstock import environments, paths, wheel
-from numpy_feedstock.prefix import activated
+from numpy_feedstock import paths
+from numpy_feedstock.building import environments, wheel
+from numpy_feedstock.channels.prefix import activated
 
 pytestmark = pytest.mark.packages
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from helpers.command import feedstock
-from numpy_feedstock import junit
-from numpy_feedstock.record import RESULTS, beside
+from numpy_feedstock.packages import junit
+from numpy_feedstock.packages.record import RESULTS, beside
 
 pytestmark = pytest.mark.packages
 

@@ -11,9 +11,10 @@ from rattler.package_streaming import extract
 
 from helpers.command import feedstock
 from helpers.shipped import FLAVOURS, PYTHON
-from numpy_feedstock import prefix, rootfs
+from numpy_feedstock.channels import prefix
 from numpy_feedstock.errors import UsageError
-from numpy_feedstock.record import RECORD, beside
+from numpy_feedstock.measuring import rootfs
+from numpy_feedstock.packages.record import RECORD, beside
 
 pytestmark = pytest.mark.packages
 CHECKS = ["glibc", "import", "matmul", "linalg", "repro", "control"]

@@ -11,7 +11,7 @@ from rattler_build import Package, PlatformConfig, RenderConfig, Stage0Recipe, V
 
 from helpers.shipped import PYTHON, RELEASE, solve
 from numpy_feedstock import paths
-from numpy_feedstock.prefix import activated
+from numpy_feedstock.channels.prefix import activated
 
 pytestmark = [pytest.mark.packages, pytest.mark.parametrize("blas", ["mkl", "openblas"])]
 

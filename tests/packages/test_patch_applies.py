@@ -8,7 +8,8 @@ import textwrap
 import pytest
 
 from helpers.numpy_init import PATCH, patched_function
-from numpy_feedstock import sdist, variant
+from numpy_feedstock import variant
+from numpy_feedstock.building import sdist
 
 
 @pytest.mark.parametrize("release", variant.known_releases())

@@ -8,8 +8,9 @@ import yaml
 
 from helpers import originals, pages
 from helpers.shipped import solve
-from numpy_feedstock import paths, signing, variant
-from numpy_feedstock.prefix import activated
+from numpy_feedstock import paths, variant
+from numpy_feedstock.channels.prefix import activated
+from numpy_feedstock.publishing import signing
 
 pytestmark = pytest.mark.packages
 

@@ -8,8 +8,10 @@ from rattler.package_streaming import extract
 from helpers import repack
 from helpers.command import feedstock
 from helpers.shipped import PYTHON, RELEASE
-from numpy_feedstock import archive, paths, rebuild
-from numpy_feedstock.archive import Member
+from numpy_feedstock import paths
+from numpy_feedstock.building import rebuild
+from numpy_feedstock.packages import archive
+from numpy_feedstock.packages.archive import Member
 
 pytestmark = pytest.mark.packages
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from numpy_feedstock import paths
-from numpy_feedstock.prefix import activated
+from numpy_feedstock.channels.prefix import activated
 
 pytestmark = pytest.mark.packages
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers import command
-from numpy_feedstock import released, wheel
+from numpy_feedstock.building import wheel
+from numpy_feedstock.measuring import released
 
 pytestmark = pytest.mark.packages
 

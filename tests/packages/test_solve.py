@@ -8,8 +8,8 @@ import rattler
 from rattler.exceptions import SolverError
 
 from helpers.shipped import OUTPUT, PYTHON, RELEASE
-from numpy_feedstock import channel, prefix
-from numpy_feedstock.specs import exactly
+from numpy_feedstock.channels import channel, prefix
+from numpy_feedstock.packages.specs import exactly
 
 pytestmark = pytest.mark.packages
 

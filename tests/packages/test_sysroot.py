@@ -11,8 +11,8 @@ from rattler.package_streaming import extract
 
 from helpers.shipped import PYTHON
 from numpy_feedstock import paths
-from numpy_feedstock.prefix import activated, install
-from numpy_feedstock.specs import oldest_glibc
+from numpy_feedstock.channels.prefix import activated, install
+from numpy_feedstock.packages.specs import oldest_glibc
 
 pytestmark = pytest.mark.packages
 

@@ -14,7 +14,8 @@ from rattler.package_streaming import extract
 from helpers import repack, verified
 from helpers.command import feedstock
 from helpers.shipped import RELEASE
-from numpy_feedstock import elf, paths
+from numpy_feedstock import paths
+from numpy_feedstock.packages import elf
 
 pytestmark = pytest.mark.packages
 

@@ -12,7 +12,8 @@ import pytest
 import rattler
 
 from helpers import conda_forge, repack, small, solves
-from numpy_feedstock import paths, provenance
+from numpy_feedstock import paths
+from numpy_feedstock.publishing import provenance
 
 PAGE = (paths.ROOT / "docs" / "ecosystem.md").read_text()
 EXPORTS = {"weak": ["numpy >=1.23,<3"]}

@@ -7,7 +7,8 @@ import pytest
 import rattler
 
 from helpers import conda_forge
-from numpy_feedstock import hotfix, paths, variant
+from numpy_feedstock import paths, variant
+from numpy_feedstock.packages import hotfix
 
 ROW = re.compile(r"^\| `(numpy[^`]*)` \| (yes|no) \| (yes|no) \| (yes|no) \|$", re.MULTILINE)
 PAGE = (paths.ROOT / "docs" / "pinning.md").read_text()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from helpers import conda_forge
-from numpy_feedstock import checks
+from numpy_feedstock.packages import checks
 
 METADATA = checks.policy()["metadata"]
 

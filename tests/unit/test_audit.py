@@ -14,7 +14,8 @@ import audit_numpy
 from helpers import trees
 from helpers.numpy_init import GATED, MODULE, PATCHED, UNGATED
 from helpers.trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
-from numpy_feedstock import elf, paths
+from numpy_feedstock import paths
+from numpy_feedstock.packages import elf
 
 
 @pytest.mark.parametrize(

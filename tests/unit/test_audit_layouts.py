@@ -162,7 +162,7 @@ def test_the_library_that_is_there_counts_and_not_the_record_of_another(rows, co
 @pytest.fixture
 def released(monkeypatch):
     """The text of numpy 2.3.5 as far as the audit is concerned: hashes decide."""
-    from numpy_feedstock import released as releases
+    from numpy_feedstock.measuring import released as releases
 
     return (releases.unpack_release("2.3.5") / "numpy" / "__init__.py").read_text()
 

@@ -5,8 +5,9 @@ import email
 import pytest
 import yaml
 
-from numpy_feedstock import bootstrap, paths
-from numpy_feedstock.bootstrap import machine, wheels
+from numpy_feedstock import paths
+from numpy_feedstock.building import bootstrap
+from numpy_feedstock.building.bootstrap import machine, wheels
 from numpy_feedstock.errors import FeedstockError, UsageError
 
 

@@ -11,8 +11,11 @@ import pytest
 import yaml
 from rattler.package_streaming import extract
 
-from numpy_feedstock import builder, canonical, channel, channel_folder, child, prefix
+from numpy_feedstock import child
+from numpy_feedstock.building import builder
+from numpy_feedstock.channels import channel, channel_folder, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.packages import canonical
 
 SECONDS = 1_700_000_000
 SCRIPT = [

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from numpy_feedstock import builder, channel, channel_folder, child
+from numpy_feedstock import child
+from numpy_feedstock.building import builder
+from numpy_feedstock.channels import channel, channel_folder
 from numpy_feedstock.errors import FeedstockError, UsageError
 
 

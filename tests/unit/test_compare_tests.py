@@ -2,7 +2,7 @@
 
 import pytest
 
-from numpy_feedstock import junit
+from numpy_feedstock.packages import junit
 from numpy_feedstock.verbs import compare_tests
 
 

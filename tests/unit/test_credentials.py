@@ -5,7 +5,7 @@ import json
 import pytest
 
 from numpy_feedstock.errors import UsageError
-from numpy_feedstock.targets import credentials
+from numpy_feedstock.publishing.targets import credentials
 
 
 @pytest.fixture(autouse=True)

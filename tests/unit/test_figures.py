@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from numpy_feedstock import figures, hang_plot, measurements
+from numpy_feedstock.measuring import figures, hang_plot, measurements
 
 README, EVIDENCE = figures.PAGES
 # below it the page has what was seen once, by hand, and says so

@@ -4,7 +4,7 @@ import pytest
 
 from audit_numpy import decide_gate, gate
 from helpers.numpy_init import GATE, GATED, MODULE, PATCHED, UNGATED, called_by, gated_by, indent
-from numpy_feedstock.python_checks import definition
+from numpy_feedstock.packages.python_checks import definition
 
 ABSENT_CASES = {
     "2.3.4 and older": MODULE,

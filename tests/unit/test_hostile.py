@@ -11,10 +11,11 @@ import pytest
 import zstandard
 
 from helpers import repack, small, verified
-from numpy_feedstock import archive, cli, elf, known_texts, marshalled, policy, safe_yaml
-from numpy_feedstock.archive import Unsafe
+from numpy_feedstock import cli, policy
 from numpy_feedstock.errors import UsageError, shown
-from numpy_feedstock.unpacked import unpack
+from numpy_feedstock.packages import archive, elf, known_texts, marshalled, safe_yaml
+from numpy_feedstock.packages.archive import Unsafe
+from numpy_feedstock.packages.unpacked import unpack
 
 STEM = "numpy-2.3.5-mkl_py311h0000001_100"
 INDEX = {
@@ -293,7 +294,7 @@ def test_one_bad_package_does_not_hide_anothers_result(package, tmp_path, capsys
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_run(package, monkeypatch):
-    from numpy_feedstock import checks
+    from numpy_feedstock.packages import checks
 
     def fail(unpacked):
         raise KeyError("what nobody expected")
@@ -361,7 +362,7 @@ def test_strings_of_the_filled_in_file_may_differ_and_its_code_may_not():
 
 
 def test_every_release_of_the_patch_has_its_texts():
-    from numpy_feedstock import patch
+    from numpy_feedstock.packages import patch
 
     for release in patch.applies_to():
         known = known_texts.of_release(release)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from numpy_feedstock import channel, prefix
+from numpy_feedstock.channels import channel, prefix
 
 
 @pytest.fixture

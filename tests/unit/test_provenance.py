@@ -14,8 +14,8 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
-from numpy_feedstock import provenance, signing
-from numpy_feedstock.provenance import Subject
+from numpy_feedstock.publishing import provenance, signing
+from numpy_feedstock.publishing.provenance import Subject
 
 SUBJECT = Subject("numpy-2.3.5-mkl_py311h0000001_100.conda", "a" * 64)
 URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/]+.*")

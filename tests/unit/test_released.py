@@ -4,8 +4,9 @@ import platform
 
 import pytest
 
-from numpy_feedstock import released, wheel
+from numpy_feedstock.building import wheel
 from numpy_feedstock.errors import UsageError
+from numpy_feedstock.measuring import released
 
 
 def test_a_release_without_a_wheel_for_this_python_is_none(monkeypatch):

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from numpy_feedstock import repro
 from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.measuring import repro
 
 
 def hang(setting, main_late, hangs, trials, crashes=()):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from numpy_feedstock import paths, rootfs
+from numpy_feedstock import paths
 from numpy_feedstock.errors import UsageError
+from numpy_feedstock.measuring import rootfs
 
 HERE = Path("/")
 
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.skipif(
 
 def start(code, *before, **variables):
     """A Python that has `root` and HERE, started by a command or with other variables."""
-    prelude = "from pathlib import Path; from numpy_feedstock import rootfs; HERE = Path('/'); "
+    prelude = (
+        "from pathlib import Path; from numpy_feedstock.measuring import rootfs; HERE = Path('/'); "
+    )
     return subprocess.Popen(
         [*before, sys.executable, "-c", prelude + code],
         text=True,

@@ -5,7 +5,8 @@ import tarfile
 
 import pytest
 
-from numpy_feedstock import builder, child, paths, sdist
+from numpy_feedstock import child, paths
+from numpy_feedstock.building import builder, sdist
 from numpy_feedstock.errors import FeedstockError
 
 # nothing listens there: a download would fail

@@ -2,7 +2,8 @@
 
 import pytest
 
-from numpy_feedstock import cli, redact, signing
+from numpy_feedstock import cli, redact
+from numpy_feedstock.publishing import signing
 
 MARK = "s3cr3tW0rd"
 SPOILED = [

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers import repack, verified
-from numpy_feedstock import checks, cli, elf, paths, policy, variant
+from numpy_feedstock import cli, paths, policy, variant
+from numpy_feedstock.packages import checks, elf
 
 METADATA = checks.policy()["metadata"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from helpers import small
 from helpers.command import feedstock
-from numpy_feedstock import cli, signing
+from numpy_feedstock import cli
+from numpy_feedstock.publishing import signing
 
 BAD_TARGETS = [
     "",

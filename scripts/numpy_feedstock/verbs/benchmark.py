@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import figures, measurements, options, prefix, released
+from .. import options
+from ..channels import prefix
+from ..channels.output import tested
 from ..errors import UsageError
-from ..measurements import Benchmark, SpeedRow
-from ..output import tested
+from ..measuring import figures, measurements, released
+from ..measuring.measurements import Benchmark, SpeedRow
+from ..packages.specs import exactly
 from ..progress import Progress, Say
-from ..specs import exactly
 
 EPILOG = """\
 examples:

@@ -10,28 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import (
-    bootstrap,
-    builder,
-    canonical,
-    channel,
-    channel_folder,
-    child,
-    compiler_cache,
-    files,
-    git,
-    junit,
-    options,
-    package_tests,
-    paths,
-    sdist,
-    variant,
-    workspace,
-)
+from .. import child, files, git, options, paths, variant
+from ..building import bootstrap, builder, compiler_cache, sdist, workspace
+from ..channels import channel, channel_folder
 from ..errors import FeedstockError, UsageError
+from ..packages import canonical, junit, package_tests
+from ..packages.record import RESULTS, Record, beside, inputs_digest, read_record
+from ..packages.specs import oldest_glibc
 from ..progress import Progress
-from ..record import RESULTS, Record, beside, inputs_digest, read_record
-from ..specs import oldest_glibc
 from ..variant import Variant
 
 EPILOG = """\

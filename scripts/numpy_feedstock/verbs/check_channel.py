@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from .. import options, paths
 from ..errors import UsageError
-from ..targets import Target, opened
+from ..publishing.targets import Target, opened
 
 if TYPE_CHECKING:
-    from ..channel_check import Row
+    from ..publishing.channel_check import Row
 
 EPILOG = """\
 examples:
@@ -67,8 +67,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 1 when there are faults, else 0. Raises FeedstockError."""
     # imported here, because it imports much and the parser has to be quick
-    from .. import channel_check, signing
-    from ..known_hashes import KnownHashes
+    from ..publishing import channel_check, signing
+    from ..publishing.known_hashes import KnownHashes
 
     keys = [signing.public_key(path) for path in args.trust] or [signing.own_public_key()]
     with opened(args.target) as target:

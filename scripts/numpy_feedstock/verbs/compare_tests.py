@@ -7,13 +7,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import figures, junit, measurements, options, package_tests, paths, prefix
+from .. import options, paths
+from ..channels import prefix
+from ..channels.output import tested
 from ..errors import FeedstockError, UsageError
-from ..measurements import ComparedTests, TestsRow
-from ..output import tested
+from ..measuring import figures, measurements
+from ..measuring.measurements import ComparedTests, TestsRow
+from ..packages import junit, package_tests
+from ..packages.record import RESULTS, beside, read_record
+from ..packages.specs import exactly
 from ..progress import Progress, Say
-from ..record import RESULTS, beside, read_record
-from ..specs import exactly
 
 EPILOG = """\
 examples:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import figures, git, hang_plot, measurements, options, paths, prefix, repro, rootfs
+from .. import git, options, paths
+from ..channels import prefix
+from ..channels.output import tested
 from ..errors import UsageError
-from ..measurements import HangMatrix, HangRow
-from ..output import tested
+from ..measuring import figures, hang_plot, measurements, repro, rootfs
+from ..measuring.measurements import HangMatrix, HangRow
+from ..packages.specs import exactly
 from ..progress import Progress, Say
-from ..specs import exactly
 
 EPILOG = """\
 examples:

@@ -19,10 +19,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from .. import bytecode, channel_folder, files, hotfix, options, originals, paths
+from .. import files, options, paths
+from ..channels import channel_folder
 from ..errors import FeedstockError, UsageError, shown
-from ..hotfix import NotAffected, Original, Twin
-from ..originals import Source
+from ..packages import bytecode, hotfix, originals
+from ..packages.hotfix import NotAffected, Original, Twin
+from ..packages.originals import Source
 from ..progress import Progress
 
 EPILOG = """\

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import environments, options, paths, sources
+from .. import options, paths
+from ..building import environments, sources
 from ..errors import UsageError
 
 EPILOG = """\

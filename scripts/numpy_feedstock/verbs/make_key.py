@@ -34,7 +34,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 0. Raises FeedstockError."""
     # imported here, because it imports much and the parser has to be quick
-    from .. import signing
+    from ..publishing import signing
 
     path = args.file or signing.default_path()
     if args.dry_run:

@@ -19,8 +19,8 @@ from .. import options
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..broken import BrokenBuild
-    from ..channel_patch import Change
+    from ..channels.broken import BrokenBuild
+    from ..channels.channel_patch import Change
 
 EPILOG = """\
 examples:
@@ -69,7 +69,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 0. Raises UsageError for a bad list and a folder without a channel."""
     # imported here, because they import much and the parser has to be quick
-    from .. import broken, channel_folder, channel_patch, unmarked
+    from ..channels import broken, channel_folder, channel_patch, unmarked
 
     if not any(args.channel.glob("*/repodata.json")):
         raise UsageError(

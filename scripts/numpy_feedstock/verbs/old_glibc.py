@@ -17,12 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import bootstrap, channel, child, options, paths, prefix, repro, rootfs
+from .. import child, options, paths
+from ..building import bootstrap
+from ..channels import channel, prefix
+from ..channels.output import all_packages
 from ..errors import FeedstockError, UsageError
-from ..output import all_packages
+from ..measuring import repro, rootfs
+from ..packages.record import read_record
+from ..packages.specs import oldest_glibc
 from ..progress import Progress
-from ..record import read_record
-from ..specs import oldest_glibc
 
 if TYPE_CHECKING:
     from rattler_build import Package

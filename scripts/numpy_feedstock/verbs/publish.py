@@ -7,13 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from .. import options, paths, redact
+from ..channels.output import all_packages
 from ..errors import UsageError
-from ..output import all_packages
 from ..progress import Progress
-from ..targets import FORMS, Target, opened
+from ..publishing.targets import FORMS, Target, opened
 
 if TYPE_CHECKING:
-    from ..publication import Row
+    from ..publishing.publication import Row
 
 EPILOG = f"""\
 examples:
@@ -83,8 +83,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 0. Raises FeedstockError."""
     # imported here, because it imports much and the parser has to be quick
-    from .. import publication
-    from ..candidate import Allowed
+    from ..publishing import publication
+    from ..publishing.candidate import Allowed
 
     channel_url = _channel_url(args.channel_url)
     with opened(args.to) as target, Progress(sys.stderr, args.verbose) as progress:

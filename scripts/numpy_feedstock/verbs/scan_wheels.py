@@ -11,9 +11,11 @@ from pathlib import Path
 
 from audit_numpy import AFFECTED, FIXED, UNKNOWN, gate
 
-from .. import bootstrap, figures, measurements, options, released, repro, wheel
+from .. import options
+from ..building import bootstrap, wheel
 from ..errors import UsageError
-from ..measurements import ReleaseRow, ScanOfWheels
+from ..measuring import figures, measurements, released, repro
+from ..measuring.measurements import ReleaseRow, ScanOfWheels
 from ..progress import Progress, Say
 
 EPILOG = """\

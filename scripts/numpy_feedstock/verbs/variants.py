@@ -4,7 +4,8 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 
-from .. import channel, options, variant
+from .. import options, variant
+from ..channels import channel
 from ..errors import UsageError
 from ..variant import Variant
 

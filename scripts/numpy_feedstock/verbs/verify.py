@@ -12,13 +12,15 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import checks, files, options, twin_checks, workspace
-from ..checks import Finding
+from .. import files, options
+from ..building import workspace
+from ..building.rebuild import rebuild
+from ..channels.output import all_packages
 from ..errors import FeedstockError, UsageError, shown
-from ..output import all_packages
+from ..packages import checks, twin_checks
+from ..packages.checks import Finding
+from ..packages.unpacked import Unpacked, unpack
 from ..progress import Progress
-from ..rebuild import rebuild
-from ..unpacked import Unpacked, unpack
 
 EPILOG = """\
 examples:

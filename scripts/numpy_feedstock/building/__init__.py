@@ -1,0 +1,1 @@
+"""Building: sources, compilers, the bootstrap channel, and the builder."""

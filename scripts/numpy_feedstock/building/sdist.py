@@ -1,0 +1,152 @@
+"""Download numpy's source archive once, check it, and hand it to rattler-build.
+
+The recipe names upstream's release page. Where that cannot be reached, the same file
+comes from the package index that pip is configured for: its sha256 decides. rattler-build
+takes it from the URL in the environment variable NUMPY_SOURCE, which the recipe reads.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import paths
+from ..errors import FeedstockError
+
+# the recipe takes the archive from the URL in this environment variable
+VARIABLE = "NUMPY_SOURCE"
+# prints pip's default index, which counts when pip's configuration names none
+_DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+
+Say = Callable[[str], None]
+
+
+def provide(
+    url: str, version: str, sha256: str, say: Say, recipe_folder: Path = paths.RECIPE.parent
+) -> Path:
+    """Return the path of a release's source archive that the recipe's patches apply to.
+
+    url : upstream's URL of the file
+    version, sha256 : of numpy's release
+    say : called with a line for a person
+    recipe_folder : holds the folder ``patches``
+
+    Raises FeedstockError when the file cannot be downloaded, when its sha256 is another,
+    or when a patch does not apply.
+    """
+    kept = archive(url, version, sha256, say)
+    check_patches(kept, recipe_folder)
+    return kept
+
+
+def archive(url: str, version: str, sha256: str, say: Say) -> Path:
+    """Return the path of a release's source archive. Its sha256 was checked."""
+    kept = paths.SDISTS / f"numpy-{version}.tar.gz"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        partial.write_bytes(_download(url, version, say))
+        partial.rename(kept)
+    check_sha256(kept, sha256)
+    return kept
+
+
+def check_patches(kept: Path, recipe_folder: Path = paths.RECIPE.parent) -> None:
+    """Raise FeedstockError unless each patch of a recipe applies to an archive without fuzz.
+
+    rattler-build also places a hunk whose lines are only similar. git does not.
+    """
+    for patch in sorted((recipe_folder / "patches").glob("*.patch")):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            _extract_patched_files(kept, patch, folder)
+            checked = subprocess.run(
+                ["git", "apply", "--check", patch],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+            )
+        if checked.returncode:
+            hunks = re.findall(r"patch failed: (\S+)", checked.stderr)
+            raise FeedstockError(
+                f"the patch does not apply to {kept.name}: {patch.name}",
+                hunk=", ".join(hunks) or "see found",
+                found=checked.stderr.strip(),
+                remedy="make the patch anew from this release",
+            )
+
+
+def _extract_patched_files(kept: Path, patch: Path, folder: Path) -> None:
+    """Extract the files that a patch changes: the whole archive takes seconds."""
+    root = kept.name.removesuffix(".tar.gz")
+    with tarfile.open(kept) as tar:
+        for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):
+            stream = tar.extractfile(f"{root}/{name}")
+            assert stream is not None, f"{name} is not a file"
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(stream.read())
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise FeedstockError unless the file's sha256 is the expected one."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise FeedstockError(
+            f"wrong sha256 of {path}",
+            expected=f"{expected} ({paths.BUILD_CONFIG.name})",
+            found=found,
+            remedy="correct the line of the build config, or delete the file to download it again",
+        )
+
+
+def _download(url: str, version: str, say: Say) -> bytes:
+    import urllib.request
+
+    from unearth import PackageFinder
+
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            say(f"downloading {url}")
+            return bytes(response.read())
+    except OSError:
+        say(f"upstream's release page is not reachable: numpy {version} comes from pip's index")
+    finder = PackageFinder(
+        index_urls=_index_urls(),
+        no_binary=["numpy"],
+        ignore_compatibility=True,
+        trusted_hosts=_pip_setting("trusted-host").split(),
+    )
+    best = finder.find_best_match(f"numpy=={version}").best
+    if best is None:
+        raise FeedstockError(
+            f"numpy {version} has no source archive in the index that pip is configured for",
+            remedy="pip config list",
+        )
+    answer = finder.session.get(best.link.normalized)
+    answer.raise_for_status()
+    return bytes(answer.content)
+
+
+def _index_urls() -> list[str]:
+    main, extra = _pip_setting("index-url"), _pip_setting("extra-index-url")
+    if not main:
+        command = [sys.executable, "-c", _DEFAULT_INDEX]
+        main = subprocess.check_output(command, text=True).strip()
+    return [*main.split(), *extra.split()]
+
+
+def _pip_setting(name: str) -> str:
+    """Return a setting of pip's configuration or environment; "" when it is not set."""
+    listing = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
+    values = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
+    for section in (":env:.", "download.", "global."):
+        if section + name in values:
+            return values[section + name].strip("'").replace("\\n", " ")
+    return ""

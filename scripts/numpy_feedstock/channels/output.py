@@ -1,0 +1,43 @@
+"""The output channel: the packages that `build` put there."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import paths
+from ..errors import UsageError
+from ..packages.record import read_record
+
+
+def all_packages() -> list[Path]:
+    """Return the path of every package in output/. Raises UsageError when there is none."""
+    found = sorted(paths.OUTPUT.rglob("*.conda"))
+    if not found:
+        raise UsageError(
+            f"no packages in {paths.OUTPUT}", remedy="feedstock build, or name a .conda file"
+        )
+    return found
+
+
+def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[str, Path]:
+    """Return {flavour: path} of the tested packages of a release for the running Python.
+
+    flavours : None for all
+    output : folder of the channel
+
+    Raises UsageError for a package that is not built and tested.
+    """
+    from .. import variant
+    from . import channel
+
+    platform = channel.this_platform()
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    wanted = variant.select([release], [python], variant.one_of_each(flavours), platform)
+    found = {v.flavour: Path(output, platform, v.filename) for v in wanted}
+    for flavour, path in found.items():
+        if read_record(path) is None:
+            raise UsageError(
+                f"not built and tested yet: {path}",
+                remedy=f"feedstock build --numpy {release} --blas {flavour}",
+            )
+    return found

@@ -1,0 +1,205 @@
+"""Prefixes that py-rattler installs, and controls: prefixes whose numpy is unpatched again."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_numpy import gate
+
+from .. import paths
+from ..errors import FeedstockError, UsageError
+from ..packages.record import read_record
+from ..progress import Say
+from . import channel
+
+if TYPE_CHECKING:
+    import rattler
+
+# an inherited value of these variables would change what a prefix does
+_INHERITED_VARIABLES = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
+
+# The rootfs has its own of these. The solver is told that they are there, in any version.
+_PROVIDED_BY_ROOTFS = ("libgcc", "libgcc-ng", "libstdcxx", "libstdcxx-ng")
+_ANY_VERSION = "999"
+
+# conda's state holds this for a variable that `conda env config vars unset` removed
+_UNSET = "***unset***"
+
+
+def solve(
+    channels: Sequence[str],
+    specs: Sequence[str],
+    virtual_packages: "Sequence[rattler.GenericVirtualPackage] | None" = None,
+    **options: Any,
+) -> "list[rattler.RepoDataRecord]":
+    """Return what a solver picks.
+
+    channels : URLs, the first has priority
+    specs : match specs, as on a command line
+    virtual_packages : of the host, this machine's by default
+    options : more of rattler.solve's
+    """
+    import asyncio
+
+    import rattler
+
+    if virtual_packages is None:
+        virtual_packages = [package.into_generic() for package in rattler.VirtualPackage.detect()]
+    return asyncio.run(
+        rattler.solve(
+            sources=channels,
+            specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
+            platforms=[rattler.Subdir.current(), "noarch"],
+            virtual_packages=virtual_packages,
+            **options,
+        )
+    )
+
+
+def sources(path: Path) -> list[str]:
+    """Return the URLs of the channel that a package is in, and of those it was built with.
+
+    Raises UsageError when one does not answer, or when the package has no record.
+    """
+    return [channel.url(path.parents[1]), *built_with(path)]
+
+
+def built_with(path: Path) -> list[str]:
+    """Return the URLs of the channels that a package was built with.
+
+    Raises UsageError when one does not answer, or when the package has no record.
+    """
+    record = read_record(path)
+    if record is None:
+        raise UsageError(
+            f"no record of how it was built and tested is beside {path}",
+            remedy="feedstock build makes the package and its record",
+        )
+    for url in record.channels:
+        if not channel.reachable(url):
+            raise UsageError(
+                f"the channel that {path.name} was built from does not answer: {url}",
+                remedy="build it again",
+            )
+    return record.channels
+
+
+def install(channels: Sequence[str], specs: Sequence[str], prefix: Path) -> Path:
+    """Solve, and install into a new prefix. Returns the prefix."""
+    _install(solve(channels, specs), prefix)
+    return prefix
+
+
+def assemble(
+    path: Path, channels: Sequence[str], more: Sequence[str], folder: Path, say: Say = print
+) -> None:
+    """Put a package and what it needs into a new prefix, for a rootfs that has its own Python.
+
+    path : of the package
+    channels : URLs
+    more : match specs of what else is wanted
+    """
+    from rattler.package_streaming import extract
+    from rattler_build import Package
+
+    package = Package.from_file(path)
+    needs = [spec for spec in package.depends if not spec.startswith("__")]
+    with tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins:
+        names = _write_stand_ins(Path(stand_ins), package.build_string)
+        records = solve([channel.url(stand_ins), *channels], [*needs, *more])
+    _install([record for record in records if record.name.normalized not in names], folder)
+    extract(path, folder)
+
+
+def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
+    import asyncio
+
+    import rattler
+
+    asyncio.run(
+        rattler.install(list(records), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False)
+    )
+
+
+def _write_stand_ins(folder: Path, build_string: str) -> set[str]:
+    """Write a channel that lists what a rootfs provides; return the names of its packages.
+
+    build_string : of a numpy package, "mkl_py311h..._100": its Python is the rootfs's
+    """
+    minor = build_string.split("_py3")[1].split("h")[0]
+    stand_ins = {name: (_ANY_VERSION, "0") for name in _PROVIDED_BY_ROOTFS}
+    stand_ins["python"] = (f"3.{minor}.{_ANY_VERSION}", "0_cpython")
+    stand_ins["python_abi"] = (f"3.{minor}", f"0_cp3{minor}")
+    index = {}
+    for name, (version, build) in stand_ins.items():
+        index[f"{name}-{version}-{build}.conda"] = {
+            "name": name,
+            "version": version,
+            "build": build,
+            "build_number": 0,
+            "depends": [],
+            "subdir": channel.this_platform(),
+            "sha256": "0" * 64,
+            "size": 1,
+        }
+    for subdir, packages in ((channel.this_platform(), index), ("noarch", {})):
+        (folder / subdir).mkdir()
+        repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
+        (folder / subdir / "repodata.json").write_text(json.dumps(repodata))
+    return set(stand_ins)
+
+
+def activated(prefix: Path) -> dict[str, str]:
+    """Return the variables of a shell in which the prefix is active, as conda activates it.
+
+    They include those of compilers, and those that `conda env config vars set` keeps in
+    conda-meta/state.
+    """
+    from rattler.shell import ActivationVariables, Shell, activate
+
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_INHERITED_VARIABLES)
+    }
+    before = ActivationVariables(None, clean["PATH"].split(os.pathsep))
+    script = activate(prefix, before, Shell.bash).script
+    shown = subprocess.run(
+        ["bash", "-e"],
+        input=f"{script}\nenv -0\n",
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return _variables(shown)
+
+
+def _variables(shown: str) -> dict[str, str]:
+    """Return the variables that `env -0` printed, without those that conda has unset."""
+    pairs = (line.split("=", 1) for line in shown.split("\0") if "=" in line)
+    return {name: value for name, value in pairs if value != _UNSET}
+
+
+def undo_patch(prefix: Path) -> None:
+    """Make the installed numpy the unpatched one again: the control. Raises FeedstockError."""
+    (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
+    site_packages = next(prefix.glob("lib/python3.*/site-packages"))
+    # a copy first: the package cache holds the same file by a hard link
+    init = site_packages / "numpy" / "__init__.py"
+    text = init.read_bytes()
+    init.unlink()
+    init.write_bytes(text)
+    # git takes the patch's paths from here, and not from a repository around the prefix
+    no_repository: Mapping[str, str] = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
+    subprocess.run(
+        ["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository
+    )
+    shutil.rmtree(init.parent / "__pycache__", ignore_errors=True)
+    if gate(init.read_text()) != "ungated":
+        raise FeedstockError(f"the patch could not be undone: {init}")

@@ -1,0 +1,223 @@
+"""Figures: the measured results as tables and as a plot, in the README and in docs/evidence.md.
+
+A page holds a figure between `<!-- BLOCK -->` and `<!-- /BLOCK -->`. The text
+between the marks is what ``render`` makes of the last result; a test compares them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import paths
+from . import hang_plot, measurements
+from .measurements import Benchmark, ComparedTests, HangMatrix, HangRow, Measurement, ScanOfWheels
+
+PAGES = (paths.ROOT / "README.md", paths.ROOT / "docs" / "evidence.md")
+PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
+
+Row = Mapping[str, object]
+
+
+def show(block: str, result: Measurement, as_json: bool) -> None:
+    """Print a result: the text of a block, or JSON."""
+    if as_json:
+        print(result.as_json(), end="")
+    else:
+        print(render(block, result, "simple"))
+
+
+def record(name: str, result: Measurement) -> None:
+    """Keep a result under a name of measurements.KINDS and paste it into the pages."""
+    measurements.save(name, result)
+    for page in PAGES:
+        page.write_text(_with_result(page.read_text(), name))
+    if name == "hang-matrix" and isinstance(result, HangMatrix):
+        PLOT.write_text(hang_plot.draw(result))
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Return {block: the text between its marks} of a page."""
+    return dict(re.findall(r"<!-- (\S+) -->\n(.*?)<!-- /\1 -->", text, re.DOTALL))
+
+
+def pasted(block: str) -> str:
+    """Return the text that a page has to hold between the marks of a block."""
+    return render(block, measurements.load(BLOCKS[block].result)) + "\n"
+
+
+def render(block: str, result: Measurement, style: str = "pipe") -> str:
+    """Return the text of a block; ``style`` is tabulate's name for one of tables."""
+    return BLOCKS[block].render(result, style)
+
+
+def table(rows: Iterable[Row], style: str = "simple") -> str:
+    """Return rows as a table in one of tabulate's styles."""
+    from tabulate import tabulate
+
+    text: str = tabulate(list(rows), headers="keys", tablefmt=style, disable_numparse=True)
+    return text
+
+
+def _with_result(text: str, name: str) -> str:
+    """Return the text of a page with all blocks of a result made anew."""
+    for block, content in blocks(text).items():
+        if BLOCKS[block].result == name:
+            # the mark is replaced, too, because a block that was never filled is empty
+            mark = f"<!-- {block} -->\n"
+            text = text.replace(mark + content, mark + pasted(block))
+    return text
+
+
+def _host(result: Measurement) -> str:
+    host = result.host
+    machine = f"{host.cpu}, {host.cores} cores, glibc {host.glibc}"
+    return f"{machine}, Python {host.python}, {host.date}"
+
+
+def _share(share: Sequence[int]) -> str:
+    return f"{share[0]} of {share[1]}"
+
+
+def _sum(shares: Iterable[Sequence[int]]) -> tuple[int, int]:
+    """Return the sum of the parts and the sum of the wholes."""
+    parts, wholes = zip(*shares, strict=True)
+    return sum(parts), sum(wholes)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _scan_of_wheels(result: ScanOfWheels, style: str) -> str:
+    rows = []
+    for each in result.rows:
+        row = {"numpy": each.release, "verdict": each.verdict}
+        if each.reason:
+            row["verdict"] += f": {each.reason}"
+        else:
+            row["has the check"] = _yes(each.has_check)
+            row["gated"] = _yes(each.gated) if each.has_check else "-"
+            row["products at import"] = str(each.products)
+            row["hangs in the race"] = _share(each.hangs_in_race)
+            row["hangs, main thread late"] = _share(each.hangs_main_late)
+        rows.append(row)
+    return f"{table(rows, style)}\n\n{_host(result)}; {result.seconds} seconds."
+
+
+def _hang_matrix(result: HangMatrix, style: str) -> str:
+    rows = []
+    for control, package in hang_plot.pairs(result):
+        pair = (control, package)
+        rows.append(
+            {
+                "blas": package.blas,
+                "layer": package.layer,
+                "threads": package.threads,
+                "glibc": package.glibc,
+                "control: hangs in the race": _share(control.hangs_in_race),
+                "control: main thread late": _share(control.hangs_main_late),
+                "package: hangs in the race": _share(package.hangs_in_race),
+                "package: main thread late": _share(package.hangs_main_late),
+                "products": _both(row.products for row in pair),
+                "OS threads": _both(row.os_threads for row in pair),
+                "BLAS threads": _both(row.max_threads for row in pair),
+            }
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    packages = ", ".join(result.packages.values())
+    return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {packages}."
+
+
+def _both(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _hang_summary(result: HangMatrix, style: str) -> str:
+    """Return at most eight rows. Cells that differ only by the number of threads are one row."""
+    rows = []
+    for blas, layer in hang_plot.layers(result):
+        cells = [row for row in result.rows if (row.blas, row.layer) == (blas, layer)]
+        for threads, some in _thread_groups(cells):
+            row = {"BLAS": hang_plot.label(blas, layer), "threads": threads}
+            for kind, name in (("control", "unpatched"), ("package", "package")):
+                of_kind = [cell for cell in some if cell.kind == kind]
+                in_race = _sum(cell.hangs_in_race for cell in of_kind)
+                main_late = _sum(cell.hangs_main_late for cell in of_kind)
+                row[f"{name}: hangs in the race"] = _share(in_race)
+                row[f"{name}: main thread late"] = _share(main_late)
+            rows.append(row)
+    return f"{table(rows, style)}\n\n{_host(result)}."
+
+
+def _thread_groups(cells: Sequence[HangRow]) -> list[tuple[str, Sequence[HangRow]]]:
+    """Return the cells of one thread and those of more, or all together where none hung."""
+    if not any(cell.hangs_in_race[0] + cell.hangs_main_late[0] for cell in cells):
+        return [("any", cells)]
+    groups = [
+        ("1", [cell for cell in cells if cell.threads == 1]),
+        ("2 or more", [cell for cell in cells if cell.threads > 1]),
+    ]
+    return [(name, some) for name, some in groups if some]
+
+
+def _compared_tests(result: ComparedTests, style: str) -> str:
+    rows = [
+        {
+            "package": result.packages[row.blas],
+            "label": row.label,
+            "numpy's tests": _counts(row.package),
+            "on the control": _counts(row.control),
+            "failed on the package only": len(row.only_package),
+        }
+        for row in result.rows
+    ]
+    return f"{table(rows, style)}\n\n{_host(result)}."
+
+
+def _counts(outcomes: Mapping[str, int]) -> str:
+    return "{passed:,} passed, {failed} failed, {skipped:,} skipped".format(**outcomes)
+
+
+def _benchmark(result: Benchmark, style: str) -> str:
+    rows = [
+        {
+            "operation": row.operation,
+            "package": f"{row.package * 1e6:.1f}",
+            "wheel": f"{row.wheel * 1e6:.1f}",
+            "ratio": f"{row.ratio:.2f}",
+        }
+        for row in sorted(result.rows, key=lambda row: row.ratio)
+    ]
+    return f"{table(rows, style)}\n\nMicroseconds. {_speed(result, style)}"
+
+
+def _speed(result: Benchmark, style: str) -> str:
+    ordered = sorted(result.rows, key=lambda row: row.ratio)
+    worst, best = ordered[0], ordered[-1]
+    simd = "the same" if result.same_simd else "other"
+    return (
+        f"{len(ordered)} operations without BLAS, {result.rounds} rounds: "
+        f"geometric mean {result.geometric_mean:.2f}, "
+        f"from {worst.ratio:.2f} ({worst.operation}) to {best.ratio:.2f} ({best.operation}); "
+        f"{simd} SIMD features. {_host(result)}; {result.package}."
+    )
+
+
+@dataclass(frozen=True)
+class Block:
+    """A place in the pages."""
+
+    result: str  # name of measurements.KINDS
+    render: Callable[[Any, str], str]
+
+
+BLOCKS = {
+    "scan-wheels": Block("scan-wheels", _scan_of_wheels),
+    "hangs": Block("hang-matrix", _hang_summary),
+    "hang-matrix": Block("hang-matrix", _hang_matrix),
+    "many-imports": Block("many-imports", _hang_matrix),
+    "compare-tests": Block("compare-tests", _compared_tests),
+    "benchmark": Block("benchmark", _benchmark),
+    "speed": Block("benchmark", _speed),
+}

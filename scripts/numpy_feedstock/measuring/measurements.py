@@ -1,0 +1,194 @@
+"""Results of the verbs that measure, and the JSON files that keep the last results."""
+
+import datetime
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from .. import paths
+
+FOLDER = paths.ROOT / "tests" / "evidence"
+
+Share = tuple[int, int]  # how many imports hung, how many were tried
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine on which something was measured, and the day."""
+
+    date: str  # "2026-11-25"
+    cpu: str
+    cores: int
+    glibc: str  # "2.36"
+    kernel: str
+    python: str  # "3.11.7"
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    """One released wheel of numpy."""
+
+    release: str
+    verdict: str  # AFFECTED, FIXED or UNKNOWN, as audit_numpy.py defines them
+    reason: str = ""  # why the verdict is UNKNOWN
+    has_check: bool = False  # whether blas_fpe_check() is there
+    gated: bool = False  # whether it runs on macOS only
+    products: int = 0  # matrix products of one import
+    hangs_in_race: Share = (0, 0)
+    hangs_main_late: Share = (0, 0)
+    stacks: str = ""  # native stacks of the first hang
+
+
+@dataclass(frozen=True)
+class HangRow:
+    """A package or its control, under one threading layer, number of threads and glibc."""
+
+    blas: str
+    layer: str  # the threading layer that was asked for
+    threads: int  # the number that was asked for
+    kind: str  # "package" or "control"
+    glibc: str
+    products: int  # matrix products of one import
+    hangs_in_race: Share
+    hangs_main_late: Share
+    os_threads: int  # threads of the process after one import
+    max_threads: int  # how many the BLAS may use
+    layer_found: str
+    library: str
+    kernels: str
+    stacks: str  # native stacks of the first hang
+
+
+@dataclass(frozen=True)
+class TestsRow:
+    """numpy's own tests on a package and on its control; names of tests where they differ."""
+
+    blas: str
+    label: str  # "fast" or "full"
+    minutes: float  # duration of the tests on the control
+    package: dict[str, int]  # how many passed, failed and were skipped
+    control: dict[str, int]
+    both: tuple[str, ...]  # tests that failed on both
+    only_package: tuple[str, ...]
+    only_control: tuple[str, ...]
+    otherwise: tuple[str, ...]  # tests whose other results differ
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One operation of numpy; seconds of one call."""
+
+    operation: str
+    package: float
+    wheel: float
+    ratio: float  # wheel / package
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The base of all results."""
+
+    row: ClassVar[type]
+    host: Host
+
+    def as_json(self) -> str:
+        """Return the text of the result's file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the result from the text that ``as_json`` returned."""
+        fields = json.loads(text)
+        fields["host"] = Host(**fields["host"])
+        fields["rows"] = tuple(cls.row(**_with_tuples(row)) for row in fields["rows"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class ScanOfWheels(Measurement):
+    """The result of scan-wheels."""
+
+    row = ReleaseRow
+    seconds: int
+    rows: tuple[ReleaseRow, ...]
+
+
+@dataclass(frozen=True)
+class HangMatrix(Measurement):
+    """The result of hang-matrix."""
+
+    row = HangRow
+    commit: str  # the commit of this repository
+    packages: dict[str, str]  # {flavour: file name}
+    versions: dict[str, str]  # {name: version} of other packages that matter
+    rows: tuple[HangRow, ...]
+
+
+@dataclass(frozen=True)
+class ComparedTests(Measurement):
+    """The result of compare-tests."""
+
+    row = TestsRow
+    packages: dict[str, str]  # {flavour: file name}
+    rows: tuple[TestsRow, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark(Measurement):
+    """The result of benchmark."""
+
+    row = SpeedRow
+    package: str  # file name
+    rounds: int
+    same_simd: bool  # whether both were compiled for the same CPU features
+    geometric_mean: float  # the mean of the ratios
+    rows: tuple[SpeedRow, ...]
+
+
+# {name of a file in FOLDER: the class of its content}
+KINDS: dict[str, type[Measurement]] = {
+    "scan-wheels": ScanOfWheels,
+    "hang-matrix": HangMatrix,
+    "many-imports": HangMatrix,
+    "compare-tests": ComparedTests,
+    "benchmark": Benchmark,
+}
+
+
+def this_host() -> Host:
+    """Return the Host for this machine and today."""
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    libc = os.confstr("CS_GNU_LIBC_VERSION") or "glibc unknown"
+    return Host(
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        cpu=model[1].strip() if model else platform.machine(),
+        cores=os.cpu_count() or 1,
+        glibc=libc.split()[1],
+        kernel=platform.release(),
+        python=platform.python_version(),
+    )
+
+
+def save(name: str, result: Measurement) -> None:
+    """Keep a result as the last one of its name, one of KINDS."""
+    FOLDER.mkdir(exist_ok=True)
+    _file(name).write_text(result.as_json())
+
+
+def load(name: str) -> Any:
+    """Return the result that was kept last under a name of KINDS."""
+    return KINDS[name].from_json(_file(name).read_text())
+
+
+def _file(name: str) -> Path:
+    return FOLDER / f"{name}.json"
+
+
+def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a JSON file with its arrays as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

@@ -1,0 +1,164 @@
+"""Run the repro as a program of its own, also many at a time, and read its report."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import paths
+from ..errors import FeedstockError, UsageError
+from .measurements import Share
+
+FOLDER = paths.RECIPE.parent / "repro"
+PROGRAM = FOLDER / "repro.py"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report that the repro prints with --json."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """AFFECTED, LATENT, FIXED or UNKNOWN."""
+        return str(self.fields["verdict"])
+
+    @property
+    def summary(self) -> str:
+        """The verdict with its reason, "AFFECTED: hang, calls failed"."""
+        return f"{self.verdict}: {self.fields['reason']}"
+
+    def hangs(self, main_late: bool) -> Share:
+        """Return how many imports inside dlopen hung, and how many were tried.
+
+        main_late : True counts the imports whose race was decided, False the other ones
+
+        Raises FeedstockError when an import ended in another way.
+        """
+        hangs, trials = 0, 0
+        for finding in self._findings("hang"):
+            if finding["main_late"] != main_late:
+                continue
+            facts = finding["facts"]
+            if facts.get("crashes", True):
+                raise FeedstockError(f"no trial, {finding['setting']}: {finding['text']}")
+            hangs += facts["hangs"]
+            trials += facts["trials"]
+        return hangs, trials
+
+    def products(self) -> int:
+        """Return how many matrix products an import makes. Raises FeedstockError."""
+        (found,) = self._findings("calls")
+        if "at_import" not in found["facts"]:
+            raise FeedstockError(f"the products could not be counted: {found['text']}")
+        return len(found["facts"]["at_import"])
+
+    def after_import(self) -> Mapping[str, Any]:
+        """Return threads, layer and kernels after an import under the first setting.
+
+        Raises FeedstockError when it could not be measured.
+        """
+        first = self._findings("threads")[0]
+        if "checked" not in first["facts"]:
+            raise FeedstockError(f"the threads could not be counted: {first['text']}")
+        checked: Mapping[str, Any] = first["facts"]["checked"]
+        return checked
+
+    def stacks(self) -> str:
+        """Return the native stacks of the first hang without this machine's folders, or ""."""
+        return re.sub(r"\b(from|at) /\S*/", r"\1 ", self.fields["stacks"])
+
+    def _findings(self, check: str) -> list[Mapping[str, Any]]:
+        return [each for each in self.fields["findings"] if each["check"] == check]
+
+
+async def run(
+    command: Sequence[str | Path], args: Sequence[object], environment: Mapping[str, str]
+) -> Report:
+    """Run the repro. No process and no file of it is left afterwards.
+
+    command : starts the repro: [python, PROGRAM] for the numpy of a Python
+    args : of the repro
+    environment : all variables
+
+    Raises UsageError when the repro could not try something, FeedstockError when it fails.
+    """
+    import asyncio
+
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        "--json",
+        *map(str, args),
+        env=environment,
+        start_new_session=True,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # on SIGTERM the repro ends the processes that it started
+            await process.wait()
+    return parse(process.returncode, output.decode(), errors.decode())
+
+
+def check_trials(trials: int, timeout: float) -> None:
+    """Raise UsageError for a number of trials and a timeout (seconds) that make no sense."""
+    if trials < 2 or not timeout > 0:
+        raise UsageError(
+            f"--trials must be 2 or more and --timeout above 0, found {trials} and {timeout:g}"
+        )
+
+
+def parse(exit_code: int | None, output: str, errors: str) -> Report:
+    """Return the report that the repro printed.
+
+    Raises UsageError when it could not try something, FeedstockError when it failed.
+    """
+    if exit_code == 2:
+        lines = [line for line in errors.splitlines() if line.startswith("repro: ")]
+        raise UsageError("\n".join(lines) or errors.strip())
+    try:
+        return Report(json.loads(output))
+    except ValueError:
+        raise FeedstockError(
+            f"the repro ended with {exit_code} and printed no result",
+            found=errors.strip()[-2000:] or output.strip()[-2000:] or "no output",
+        ) from None
+
+
+def run_all(jobs: Iterable[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:
+    """Run jobs, some at a time. Returns their results in the order of the jobs.
+
+    The first job that fails ends the others. Raises its FeedstockError.
+    """
+    import asyncio
+
+    return asyncio.run(_run_all(list(jobs), at_a_time))
+
+
+async def _run_all(jobs: Sequence[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:
+    import asyncio
+
+    slots = asyncio.Semaphore(at_a_time)
+
+    async def in_a_slot(job: Callable[[], Awaitable[Result]]) -> Result:
+        async with slots:
+            return await job()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_a_slot(job)) for job in jobs]
+    except* FeedstockError as errors:
+        first = errors.exceptions[0]
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+    return [task.result() for task in tasks]

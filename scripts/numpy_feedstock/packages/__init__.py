@@ -1,0 +1,1 @@
+"""Package files: how they are read, written, checked and healed."""

@@ -1,0 +1,1 @@
+"""Publishing: what may be published, what is signed, and the targets."""
