@@ -12,7 +12,7 @@ from rattler.exceptions import SolverError
 
 import audit_numpy
 from helpers import small
-from numpy_feedstock.channels import channel, prefix
+from numpy_feedstock.channels import channel, channel_folder, prefix
 
 MKL = "libblas * *mkl"
 
@@ -64,7 +64,7 @@ def make(work, name, *packages):
     for number, index in enumerate(packages):
         path = small.make(work / "unpacked" / name, number, **index)
         path.rename(folder / "linux-64" / path.name)
-    channel.index(folder)
+    channel_folder.index(folder)
     return channel.url(folder)
 
 
