@@ -24,6 +24,8 @@ from numpy_feedstock.publishing import provenance, signing
 from numpy_feedstock.publishing.targets import Taken, open_target
 
 UNTESTED = "--allow-untested"
+# the packages of these tests are compiled with the bootstrap channel's toolchain
+BOOTSTRAP = "--allow-bootstrap"
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def results_in(said):
 def test_the_packages_are_published_and_can_be_installed_from_there(
     packages, channels, target, tmp_path
 ):
-    done = publish(target, *packages.values())
+    done = publish(target, BOOTSTRAP, *packages.values())
     assert done.returncode == 0, done.stderr
     assert index_of(target) == {path.name: files.sha256(path) for path in packages.values()}
     assert {"repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"} <= {
@@ -98,14 +100,16 @@ def test_the_packages_are_published_and_can_be_installed_from_there(
 def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
     packages, records, target
 ):
-    publish(target, packages["mkl"])
+    assert publish(target, packages["mkl"]).returncode == 1
+    assert publish(target, BOOTSTRAP, packages["mkl"]).returncode == 0
     said = statement(target, packages["mkl"])
     assert said["subject"] == [
         {"name": packages["mkl"].name, "digest": {"sha256": records["mkl"].sha256}}
     ]
     build = said["predicate"]["buildDefinition"]
     assert build["externalParameters"]["variant"]["blas_impl"] == "mkl 2025.3"
-    assert build["internalParameters"]["channels"] == records["mkl"].channels
+    # not the path of the channel, which tells about the building machine
+    assert build["internalParameters"]["channels"] == ["bootstrap"]
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?", build["internalParameters"]["commit"])
     made_of = {
         each.get("name", each.get("uri")): each["digest"]["sha256"]
@@ -118,7 +122,9 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
     assert any(name.startswith("build: gcc_linux-64-") for name in made_of)
     tests = results_in(said)
     assert tests["numpy_tests"]["failed"] == 0 and tests["numpy_tests"]["passed"] > 30_000
-    assert tests["objections"] == [] and all(tests["tests"].values())
+    assert all(tests["tests"].values())
+    (objection,) = tests["objections"]
+    assert "the bootstrap channel's toolchain" in objection
 
 
 @pytest.mark.packages
@@ -130,7 +136,7 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
     record = read_record(packages["openblas"])
     record.tests["repro"] = False
     record.write(copy)
-    refused = publish(target, copy)
+    refused = publish(target, BOOTSTRAP, copy)
     assert refused.returncode == 1
     assert (
         f"refused: {copy.name}: red tests: repro\n" in refused.stderr
@@ -138,7 +144,7 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
     )
     record.tests["repro"] = True
     record.write(copy)
-    assert publish(target, copy, "--dry-run").returncode == 0
+    assert publish(target, BOOTSTRAP, copy, "--dry-run").returncode == 0
 
     folder = tmp_path / "unpacked"
     extract(copy, folder)
@@ -146,7 +152,7 @@ def test_a_package_whose_tests_were_red_or_that_verify_rejects_is_refused(
     repack.replace(init, init.read_text().replace("    blas_fpe_check()\n", ""))
     record.sha256 = files.sha256(repack.pack(folder, copy))
     record.write(copy)
-    refused = publish(target, copy)
+    refused = publish(target, BOOTSTRAP, copy)
     assert refused.returncode == 1 and f"refused: {copy.name}: gate: " in refused.stderr
     assert not target.exists()
 
@@ -290,7 +296,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
         target, chosen = tmp_path / f"channel-{number}", random.Random(number)
         # the first part is Python's start
         kills = sum(
-            killed_after(usual * chosen.uniform(0.3, 1.1), turn % 2 == 0, target, made)
+            killed_after(usual * chosen.uniform(0.2, 0.9), turn % 2 == 0, target, made)
             for turn in range(5)
         )
         done = publish(target, UNTESTED, *made)

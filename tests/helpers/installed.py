@@ -46,13 +46,18 @@ def with_pip(wheel_path, folder, *options):
 def pip(folder, *args):
     """Run pip on an environment. Returns the CompletedProcess; an error is an exception."""
     command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "-q", *args]
-    return subprocess.run(command, check=True, capture_output=True, text=True)
+    return _run(command)
 
 
 def uv(*args):
     """Run uv. Returns the CompletedProcess; an error is an exception."""
-    command = [environments.made(UV_LOCK) / "bin" / "uv", "-q", *args]
-    return subprocess.run(command, check=True, capture_output=True, text=True)
+    return _run([environments.made(UV_LOCK) / "bin" / "uv", "-q", *args])
+
+
+def _run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def with_uv(wheel_path, folder, cache, *options):

@@ -7,6 +7,7 @@ a package must keep are in policy.yaml.
 import bz2
 import io
 import json
+import re
 import tarfile
 import time
 import zipfile
@@ -94,6 +95,7 @@ def _tar_streams(stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
     with zipfile.ZipFile(stream) as archive:
         names = [f"{part}-{stem(path)}.tar.zst" for part in ("info", "pkg")]
         expected = sorted(["metadata.json", *names])
+        _check_stem(archive.namelist(), path)
         if sorted(archive.namelist()) != expected:
             raise BadArchive(
                 f"not a whole conda package: {path}",
@@ -104,6 +106,18 @@ def _tar_streams(stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
         for name in names:
             with archive.open(name) as compressed:
                 yield zstandard.ZstdDecompressor().stream_reader(compressed)
+
+
+def _check_stem(names: list[str], path: Path) -> None:
+    """Raise BadArchive when the members carry the name of another package than the file."""
+    for name in names:
+        match = re.fullmatch(r"pkg-(.+)\.tar\.zst", name)
+        if match and match[1] != stem(path):
+            raise BadArchive(
+                f"the file is not named as the package: {path}",
+                expected=shown(f"{match[1]}.conda"),
+                found=shown(path.name),
+            )
 
 
 class _Members:
