@@ -1227,15 +1227,19 @@ def stage(change: Change, like: File) -> str:
     path = os.path.join(folder, OUR_PREFIX + name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(change.data)
-        stream.flush()
-        copy_attributes(like, descriptor)
-        if name == "__init__.py":
-            # bytecode that was made for the other text has the same time and another size
-            status = change.file.status
-            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(change.data)
+            stream.flush()
+            copy_attributes(like, descriptor)
+            if name == "__init__.py":
+                # bytecode that was made for the other text has the same time and another size
+                status = change.file.status
+                os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(path)  # on a full disk, too, nothing is left
+        raise
     return path
 
 
