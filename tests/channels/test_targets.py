@@ -158,7 +158,7 @@ def test_the_package_is_published_and_can_be_installed_from_there(
     place, packages, channels, tmp_path
 ):
     package = packages["openblas"]
-    done = publish(place.url, place.publisher, package)
+    done = publish(place.url, place.publisher, "--allow-bootstrap", package)
     assert done.returncode == 0, done.stderr
     assert place.kept("linux-64", package.name) == package.read_bytes()
     place.index()
