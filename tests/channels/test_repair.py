@@ -302,6 +302,24 @@ def test_another_host_that_takes_the_lock_meanwhile_is_found(tmp_path):
             lock.check()
 
 
+def test_a_check_of_the_lock_does_not_let_another_writer_in(tmp_path):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from numpy_feedstock.channels import channel_folder\n"
+        "with channel_folder.locked(Path(sys.argv[1]), patience=0):\n"
+        "    print('in')\n"
+    )
+    with channel_folder.locked(tmp_path) as lock:
+        lock.check()
+        env = {**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")}
+        other = [sys.executable, "-c", script, str(tmp_path)]
+        done = subprocess.run(other, env=env, capture_output=True, text=True)
+        lock.check()
+    assert done.returncode != 0
+    assert "another writer holds the channel" in done.stderr
+
+
 def test_nothing_is_put_once_another_host_has_the_lock(tmp_path, package):
     found = directory.Directory(tmp_path / "channel")
     with found.publisher_lock(print):

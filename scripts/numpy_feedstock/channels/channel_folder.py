@@ -65,7 +65,7 @@ def check_writable(folder: Path) -> None:
 class Lock:
     """The lock of a channel's folder, while it is held."""
 
-    path: Path
+    stream: IO[str]
     holder: str
 
     def check(self) -> None:
@@ -73,10 +73,14 @@ class Lock:
 
         Then the locks of the two hosts do not reach each other.
         """
-        found = self.path.read_text(errors="replace")
-        if found != self.holder:
+        # Not through the path: a process loses its record locks on a file when it closes any
+        # of the file's descriptors. To lock again brings the file server's newest bytes here.
+        is_held = _try_lock(self.stream)
+        found = os.pread(self.stream.fileno(), 4096, 0).decode(errors="replace")
+        if found != self.holder or not is_held:
+            folder = Path(self.stream.name).parent
             raise FeedstockError(
-                f"another writer took the lock of the channel meanwhile: {self.path.parent}",
+                f"another writer took the lock of the channel meanwhile: {folder}",
                 expected=self.holder,
                 found=found,
                 remedy="mount the file server with POSIX record locks that reach across hosts, "
@@ -98,7 +102,7 @@ def locked(folder: Path, say: Say = print, patience: float = 600) -> Iterator[Lo
     with _permissions_of(folder), _open_lock(folder / ".lock") as stream:
         # a record lock ends with its process, and file servers know it, too
         _wait_for_lock(stream, folder, say, patience)
-        lock = Lock(folder / ".lock", f"{socket.gethostname()} process {os.getpid()}")
+        lock = Lock(stream, f"{socket.gethostname()} process {os.getpid()}")
         stream.truncate(0)
         stream.write(lock.holder)
         stream.flush()
