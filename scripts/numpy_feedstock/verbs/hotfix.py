@@ -13,6 +13,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +168,8 @@ class Batch:
         self._output = output
         self._say = say
         self._work = work
+        # two originals may have one name, and would write one file
+        self._adding = threading.Lock()
 
     def run(self, sources: list[Source]) -> list[Row]:
         """A Row for each package, in the order of ``sources``."""
@@ -248,12 +252,12 @@ class Batch:
         )
 
     def _write_twin(self, twin: Twin, target: Path, work: Path) -> None:
-        folder = work / twin.index["subdir"]
+        folder = Path(tempfile.mkdtemp(dir=work))
         path = folder / twin.filename
         try:
-            folder.mkdir(exist_ok=True)
             hotfix.write(twin, path)
-            channel_folder.copy(path, target, os.link)
+            with self._adding:
+                channel_folder.copy(path, target, os.link)
         except FileExistsError:
             # of two originals with one name the other one was faster
             hotfix.check_same(twin, target)
@@ -262,7 +266,7 @@ class Batch:
                 f"{path} could not be written", found=error.strerror, remedy="free some space"
             ) from None
         finally:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(folder)
 
 
 def _note(source: Source, twin: Twin) -> str:
