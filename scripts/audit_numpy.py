@@ -113,7 +113,8 @@ LIBRARY_FOLDERS = ("lib", "lib64", "Lib", "local/lib")
 PYTHON_FOLDERS = ("python3", "pypy3")
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 SITE_PATH = re.compile(
-    r"(?P<prefix>.*?)/([Ll]ib(64)?|local/lib)(/(?P<python>(python|pypy)3[^/]*))?/(site|dist)-packages$"
+    r"(?P<prefix>.*?)/([Ll]ib(64)?|local/lib)(/(?P<python>(python|pypy)3[^/]*))?"
+    r"/(site|dist)-packages$"
 )
 # where numpy 2 has its extension, and numpy 1
 EXTENSION_FOLDERS = ("_core", "core")

@@ -322,18 +322,18 @@ def test_another_patch_beside_ours(broken):
 )
 def test_a_file_that_does_not_travel_with_it(pattern, broken):
     assert broken(lambda folder: (folder / pattern).unlink()) == {
-        ("recipe", pattern, "missing", "there")
+        ("recipe", pattern, "no such file", "a file")
     }
 
 
 def test_the_patch_does_not_travel_with_it(broken, unpacked):
     found = broken(lambda folder: only(folder, PATCH).unlink())
-    assert ("recipe", relative(unpacked, PATCH), "missing", "there") in found
+    assert ("recipe", relative(unpacked, PATCH), "no such file", "a file") in found
 
 
 def test_an_empty_licence(broken):
     found = broken(lambda folder: repack.replace(folder / "info/licenses/LICENSE.txt", "\n"))
-    assert found == {("recipe", "info/licenses/LICENSE.txt", "empty", "there")}
+    assert found == {("recipe", "info/licenses/LICENSE.txt", "an empty file", "a file with text")}
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_package_of_numpy_that_holds_nothing_has_findings_and_no_traceback(pac
         (finding["check"], finding["found"])
         for finding in json.loads(capsys.readouterr().out)["findings"]
     }
-    assert {("gate", "missing"), ("recipe", "missing"), ("metadata", "numpy 1")} == found
+    assert {("gate", "missing"), ("recipe", "no such file"), ("metadata", "numpy 1")} == found
 
 
 @pytest.mark.parametrize("depends", [None, 1, [None]])

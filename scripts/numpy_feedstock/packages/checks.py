@@ -20,9 +20,8 @@ from .archive import ENDINGS
 from .canonical import PREFIX
 from .patch import applies_to as applies_to
 from .specs import lowest_allowed
-from .unpacked import INDEX, RUN_EXPORTS, Unpacked
+from .unpacked import INDEX, RUN_EXPORTS, Fault, Unpacked
 
-Fault = tuple[str, str, str]
 Say = Callable[[str], None]
 
 
@@ -165,9 +164,9 @@ def check_recipe(unpacked: Unpacked) -> Iterator[Fault]:
         wanted += rules["patched"]
     for name in wanted:
         if name not in unpacked.members:
-            yield name, "missing", "there"
+            yield name, "no such file", "a file"
         elif not unpacked.text(name).strip():
-            yield name, "empty", "there"
+            yield name, "an empty file", "a file with text"
 
 
 def check_metadata(unpacked: Unpacked) -> Iterator[Fault]:

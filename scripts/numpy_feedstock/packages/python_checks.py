@@ -16,9 +16,7 @@ from audit_numpy import CHECK, gate
 
 from ..policy import limits, policy
 from . import bytecode, known_texts, marshalled, patch
-from .unpacked import PATHS, ListedFile, Unpacked
-
-Fault = tuple[str, str, str]
+from .unpacked import PATHS, Fault, ListedFile, Unpacked
 
 _PYCACHE_NAME = re.compile(r"(?P<module>.+)\.cpython-\d+(\.opt-(?P<optimization>[12]))?\.pyc")
 # This runs in a Python of the bytecode's own version. It prints the marshalled code of each
@@ -91,7 +89,7 @@ def _unlike_its_entry(unpacked: Unpacked, listed: ListedFile) -> Iterator[Fault]
     if listed.kind == "directory":
         return
     if member is None:
-        yield name, f"in {PATHS}, but missing", "there"
+        yield name, f"in {PATHS}, but missing", "a file"
     elif member.link != (listed.kind == "softlink"):
         kind = "link" if member.link else "file"
         yield name, f"a {kind}", f"{listed.kind}, by {PATHS}"

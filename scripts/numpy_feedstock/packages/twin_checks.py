@@ -9,9 +9,8 @@ from audit_numpy import PATCHED_TEXTS, gate
 
 from ..policy import policy
 from . import bytecode, hotfix, patch
-from .unpacked import INDEX, Unpacked
+from .unpacked import INDEX, Fault, Unpacked
 
-Fault = tuple[str, str, str]
 _INIT = re.compile(r"(?!info/)(.*/)?numpy/__init__\.py")
 
 

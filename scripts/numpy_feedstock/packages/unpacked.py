@@ -17,6 +17,9 @@ INDEX = "info/index.json"
 PATHS = "info/paths.json"
 RUN_EXPORTS = "info/run_exports.json"
 
+# what a check yields: the file, what was found, and what is allowed there
+Fault = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class ListedFile:
