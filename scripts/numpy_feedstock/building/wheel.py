@@ -1,6 +1,5 @@
 """Fetch wheels with pip and its configuration, check their sha256, and unpack them once."""
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,9 +48,16 @@ def unpack(wheels: Iterable[Path], folder: Path, part: str = "") -> None:
 
     part : only members whose path contains it
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(partial, [member for member in archive.namelist() if part in member])
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # in a folder of its own, because another process may unpack the same wheels
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        partial = Path(work, folder.name)
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                members = [member for member in archive.namelist() if part in member]
+                archive.extractall(partial, members)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
