@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
+from helpers import installed, once
 from helpers.command import feedstock
 from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
-from numpy_feedstock import variant
+from numpy_feedstock import paths, variant
 from numpy_feedstock.building import bootstrap
 from numpy_feedstock.channels import channel, prefix
 from numpy_feedstock.packages.record import read_record
@@ -19,14 +20,32 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
-def packages(request):
+def common_folder(tmp_path_factory):
+    """A folder of this run, the same one in each of its processes."""
+    return once.common_folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def packages(request, common_folder):
     """{flavour: path of the package}; made if it is not there."""
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(flush=True)
-        done = feedstock("build", capture_output=False)
+
+    def build(folder):
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(flush=True)
+            done = feedstock("build", capture_output=False)
         assert done.returncode == 0, "feedstock build failed; its message is above"
+
+    once.once(common_folder / "packages", build)
     wanted = variant.select([RELEASE], [PYTHON], variant.DEFAULT_FLAVOURS, "linux-64")
     return {v.blas: OUTPUT / v.platform / v.filename for v in wanted}
+
+
+@pytest.fixture
+def build_folder(packages):
+    """Keep the build lock for this test: other tests that build something wait."""
+    with once.alone(paths.BUILD / "tests.lock"):
+        yield paths.BUILD
 
 
 @pytest.fixture(scope="session")
@@ -44,24 +63,37 @@ def install_numpy(channels, blas, folder):
 
 
 @pytest.fixture(scope="session")
-def prefixes(channels, tmp_path_factory):
-    """{flavour: prefix} with the shipped package and a compiler."""
+def prefixes(channels, common_folder):
+    """{flavour: prefix} with the shipped package and a compiler. Nobody changes it."""
     return {
-        blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "shipped")
+        blas: once.once(
+            common_folder / f"shipped-{blas}",
+            lambda folder, blas=blas: install_numpy(channels, blas, folder),
+        )
         for blas in FLAVOURS
     }
 
 
 @pytest.fixture(scope="session")
-def controls(channels, tmp_path_factory):
-    """{flavour: prefix} with the patch undone: what a check must find wrong."""
-    found = {
-        blas: install_numpy(channels, blas, tmp_path_factory.mktemp(blas) / "control")
+def controls(channels, common_folder):
+    """{flavour: prefix} with the patch undone, which a check must find wrong. Nobody changes it."""
+
+    def make(blas, folder):
+        install_numpy(channels, blas, folder)
+        prefix.undo_patch(folder)
+
+    return {
+        blas: once.once(
+            common_folder / f"control-{blas}", lambda folder, blas=blas: make(blas, folder)
+        )
         for blas in FLAVOURS
     }
-    for folder in found.values():
-        prefix.undo_patch(folder)
-    return found
+
+
+@pytest.fixture
+def control_copy(controls, tmp_path):
+    """make(flavour): a copy of a control, which the test may change."""
+    return lambda blas: installed.clone(controls[blas], tmp_path / f"control-{blas}")
 
 
 @pytest.fixture(scope="session")

@@ -24,27 +24,22 @@ def judged(folder, *options):
 
 
 @pytest.mark.parametrize("way", [[], ["--startup-file"]])
-def test_a_control_is_affected_before_healed_and_affected_again_after_undo(controls, way):
-    env = controls["mkl"]
+def test_a_control_is_affected_before_healed_and_affected_again_after_undo(control_copy, way):
+    env = control_copy("mkl")
     # the products say it in seconds; trials that hang take minutes
     assert judged(env, "--check", "calls") == 1
     assert heal("--apply", *way, env).results == ["healed"]
-    try:
-        assert judged(env) == 0
-        assert audit(env)[0] == ["FIXED"]
-    finally:
-        assert heal("--undo", *way, env).results == ["undone"]
+    assert judged(env) == 0
+    assert audit(env)[0] == ["FIXED"]
+    assert heal("--undo", *way, env).results == ["undone"]
     assert judged(env, "--check", "calls") == 1
 
 
-def test_the_record_of_a_real_package_fits_its_files_after_healing(controls):
-    env = controls["openblas"]
-    source = installed.source_of(env)
+def test_the_record_of_a_real_package_fits_its_files_after_healing(control_copy):
+    env = control_copy("openblas")
     heal("--apply", env)
-    try:
-        (record,) = (env / "conda-meta").glob("numpy-*.json")
-        entries = json.loads(record.read_text())["paths_data"]["paths"]
-        (entry,) = [each for each in entries if each["_path"].endswith("numpy/__init__.py")]
-        assert entry["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
-    finally:
-        heal("--undo", env)
+    (record,) = (env / "conda-meta").glob("numpy-*.json")
+    entries = json.loads(record.read_text())["paths_data"]["paths"]
+    (entry,) = [each for each in entries if each["_path"].endswith("numpy/__init__.py")]
+    source = installed.source_of(env)
+    assert entry["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers import once
 from helpers.command import environment
 from numpy_feedstock import paths
 
@@ -48,7 +49,9 @@ class Clone:
         self._programs = folder / "programs"
         for each in (self.temporary, self._programs):
             each.mkdir()
-        commit = git(paths.ROOT, "stash", "create") or git(paths.ROOT, "rev-parse", "HEAD")
+        # git writes the index, and another process of the tests may do the same
+        with once.alone(paths.BUILD / "stash.lock"):
+            commit = git(paths.ROOT, "stash", "create") or git(paths.ROOT, "rev-parse", "HEAD")
         git(folder, "clone", "--quiet", "--shared", "--no-checkout", paths.ROOT, self.folder)
         git(self.folder, "checkout", "--quiet", "--detach", commit)
         python = os.path.realpath(sys.executable)

@@ -3,9 +3,18 @@
 import os
 import subprocess
 
+from helpers import once
+from numpy_feedstock import paths
+
 
 def install(*packages):
     """Install what is missing. RuntimeError, with what apt-get said, where that fails."""
+    # apt-get does not wait for another apt-get that reads the lists
+    with once.alone(paths.BUILD / "apt.lock"):
+        _install(packages)
+
+
+def _install(packages):
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
     shown = subprocess.run([*query, *packages], capture_output=True, text=True)
     missing = [name for name in packages if f"{name} installed" not in shown.stdout.splitlines()]

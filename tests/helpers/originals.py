@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 
+from helpers import once
 from numpy_feedstock import paths
 from numpy_feedstock.packages import archive, patch
 from numpy_feedstock.packages.archive import Member
@@ -33,14 +34,20 @@ def wheel(release, subdir="linux-64", python="3.11", free_threaded=False):
     tag = "cp" + python.replace(".", "")
     abi = tag + "t" * free_threaded
     folder = paths.BUILD / "originals" / f"{release}-{subdir}-{abi}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with once.alone(folder.with_name(f"{folder.name}.lock")):
+        _download(release, folder, python, abi, TAGS[subdir])
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def _download(release, folder, python, abi, tags):
     if not list(folder.glob("*.whl")):
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps"]
         command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", folder]
         command += ["--python-version", python, "--implementation", "cp", "--abi", abi]
-        command += [f"--platform={platform}" for platform in TAGS[subdir]]
+        command += [f"--platform={platform}" for platform in tags]
         subprocess.run([*command, f"numpy=={release}"], check=True)
-    (found,) = folder.glob("*.whl")
-    return found
 
 
 def members(

@@ -101,9 +101,9 @@ def test_a_mirror_is_healed(packages, tmp_path):
     assert len(list((tmp_path / "healed" / "linux-64").glob("*_50.conda"))) == 1
 
 
-def test_an_environment_is_healed_and_healing_is_undone(controls):
+def test_an_environment_is_healed_and_healing_is_undone(control_copy):
     # the first line only looks: it found work to do
-    assert run_lines(HEAL, **{"/opt/conda/envs": controls["mkl"]}) == [1, 0, 0]
+    assert run_lines(HEAL, **{"/opt/conda/envs": control_copy("mkl")}) == [1, 0, 0]
 
 
 @pytest.mark.parametrize("command", RUN_HERE)

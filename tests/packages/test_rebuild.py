@@ -13,7 +13,7 @@ from numpy_feedstock.building import rebuild
 from numpy_feedstock.packages import archive
 from numpy_feedstock.packages.archive import Member
 
-pytestmark = pytest.mark.packages
+pytestmark = [pytest.mark.packages, pytest.mark.usefixtures("build_folder")]
 
 RENDERED = "info/recipe/rendered_recipe.yaml"
 PATCH = "info/recipe/patches/0001-gate-the-import-time-BLAS-check-by-platform.patch"

@@ -70,8 +70,17 @@ def test_skipped_everywhere_fails_the_run_with_its_reason(run, skipped):
     assert run(TESTS + skipped, skips.OPTION).returncode == 1
 
 
-def test_what_runs_somewhere_does_not_fail_the_run(run):
-    assert run(TESTS, CI="true").returncode == 0
+@pytest.mark.parametrize("skipped", [SKIPPED, MODULE])
+def test_it_does_so_when_the_tests_run_in_several_processes(run, skipped):
+    done = run(TESTS + skipped, skips.OPTION, "-n", "2")
+    assert done.returncode == 1
+    assert done.stdout.count("there is no such machine") == 1
+    assert "not this one" not in done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"]])
+def test_what_runs_somewhere_does_not_fail_the_run(run, options):
+    assert run(TESTS, *options, CI="true").returncode == 0
 
 
 def test_outside_of_a_ci_a_machine_may_lack_something(run):

@@ -1,17 +1,22 @@
 """test: run the project's own tests, and first build the packages that they need."""
 
 import argparse
+import os
 import subprocess
 import sys
 
 from .. import options, paths
+from ..errors import UsageError
 
 EPILOG = """\
 examples:
   feedstock test                       build the missing packages, then run all tests
   feedstock test --quick               only tests that need no build and no network
   feedstock test -- -k repro -x        any argument of pytest
+  feedstock test --jobs 1 -- -s        in one process, which may print and ask
 """
+# The tests of a file stay in one process, in the order that tests/conftest.py gives them.
+_DISTRIBUTION = ("--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +26,23 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="run only the tests that need no build and no network (one to three minutes)",
+        help="run only the tests that need no build and no network (a minute on two cores)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes that run tests (default: one per core)"
     )
     options.add_verbose(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run pytest. Returns 0, or 1 when pytest ended with anything else."""
-    command = [sys.executable, "-m", "pytest", *args.pytest_args]
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
+    jobs = args.jobs or os.cpu_count() or 1
+    command = [sys.executable, "-m", "pytest"]
+    if jobs > 1:
+        command += ["-n", str(jobs), *_DISTRIBUTION]
+    command += args.pytest_args
     if args.verbose:
         command.append("-v")
     if args.quick:
