@@ -13,7 +13,7 @@ from numpy_feedstock.building import bootstrap
 from numpy_feedstock.channels import channel, prefix
 from numpy_feedstock.packages.record import read_record
 
-pytest_plugins = ["helpers.skips"]
+pytest_plugins = ["helpers.order", "helpers.skips"]
 
 # a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -259,7 +259,7 @@ class Reader(threading.Thread):
 
 
 def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
-    made = [small.make(tmp_path / "many", number) for number in range(400)]
+    made = [small.make(tmp_path / "many", number) for number in range(96)]
     reader = Reader(target)
     reader.start()
 
@@ -268,21 +268,21 @@ def test_eight_publishers_at_once_lose_nothing(target, tmp_path):
 
     codes = []
     publishers = [
-        threading.Thread(target=one_after_the_other, args=(batches(share, 10),))
-        for share in batches(made, 50)
+        threading.Thread(target=one_after_the_other, args=(batches(share, 4),))
+        for share in batches(made, 12)
     ]
     for publisher in publishers:
         publisher.start()
     for publisher in publishers:
         publisher.join()
-    assert codes == [[0] * 5] * 8
-    assert reader.stop() == [] and reader.reads > 50
+    assert codes == [[0] * 3] * 8
+    assert reader.stop() == [] and reader.reads > 20
     assert index_of(target) == {path.name: files.sha256(path) for path in made}
-    assert len(list((target / "linux-64").glob("*" + provenance.ENDING))) == 400
+    assert len(list((target / "linux-64").glob("*" + provenance.ENDING))) == 96
 
 
 def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
-    """Ten channels get five kills each, at random moments of every step.
+    """Five channels get four kills each, at random moments of every step.
 
     Half of the kills end the publisher alone. The others also end its children, as a host
     does that goes down.
@@ -294,21 +294,23 @@ def test_killed_at_any_moment_the_same_command_completes_it(tmp_path):
 
     def kill_and_complete(number):
         target, chosen = tmp_path / f"channel-{number}", random.Random(number)
-        # the first part is Python's start
-        kills = sum(
-            killed_after(usual * chosen.uniform(0.2, 0.9), turn % 2 == 0, target, made)
-            for turn in range(5)
-        )
+        kills, whole = 0, usual
+        while kills < 4:
+            # the first part is Python's start
+            moment = whole * chosen.uniform(0.2, 0.9)
+            if killed_after(moment, kills % 2 == 0, target, made):
+                kills += 1
+            else:
+                # it had ended: the machine has less to do now
+                whole *= 0.9
         done = publish(target, UNTESTED, *made)
         assert done.returncode == 0, done.stderr
         assert index_of(target) == {path.name: files.sha256(path) for path in made}
         assert check(target).returncode == 0
         assert not list(target.rglob("*.partial"))
-        return kills
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kills = sum(pool.map(kill_and_complete, range(10)))
-    assert kills >= 25, "too few were killed while they ran: the machine changed its speed"
+        list(pool.map(kill_and_complete, range(5)))
 
 
 def killed_after(seconds, with_its_indexer, target, made):

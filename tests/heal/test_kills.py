@@ -16,8 +16,8 @@ from helpers import installed
 from helpers.healer import SCRIPT, heal
 from helpers.installed import bytecode_of, import_numpy, source_of
 
-# a number of kills that an everyday run has time for, and the one that the page reports
-KILLS = [pytest.param(10), pytest.param(120, marks=pytest.mark.packages)]
+# a number of kills that each run of the tests has time for, and the one that the page reports
+KILLS = [pytest.param(20), pytest.param(120, marks=pytest.mark.long)]
 TEXTS = {**dict.fromkeys(audit_numpy.PATCHED_TEXTS, "old")}
 TEXTS.update(dict.fromkeys(audit_numpy.PATCHED_TEXTS.values(), "new"))
 
@@ -50,7 +50,11 @@ def test_a_kill_leaves_the_old_numpy_or_the_new_one(copy, originals, count):
     generator = random.Random(31284)
     while killed < count:
         option = {"old": "--apply", "new": "--undo"}[text_of(env)]
-        killed += run_and_kill(option, env, generator.uniform(0.3, 1.2) * whole)
+        if run_and_kill(option, env, generator.uniform(0.3, 1.2) * whole):
+            killed += 1
+        else:
+            # it had ended: the machine may have less to do now
+            whole *= 0.95
         left[text_of(env)] += 1
         leftovers += any(name.startswith(".heal_numpy") for name in os.listdir(env / "conda-meta"))
         assert import_numpy(env) == "2.3.5"
@@ -131,13 +135,13 @@ def test_imports_at_the_same_time_all_work(copy):
     threads = [threading.Thread(target=keep_importing) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(15):
+    for _ in range(8):
         assert heal("--apply", env).code == 0
         assert heal("--undo", env).code == 0
     stop.set()
     for thread in threads:
         thread.join()
-    print(f"{imported[0]} imports during 30 changes")
+    print(f"{imported[0]} imports during 16 changes")
     assert not failed and imported[0] > 5
 
 

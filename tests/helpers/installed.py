@@ -84,7 +84,7 @@ def conda_package(release, folder, build="py311h0000000_0"):
     name = f"numpy-{release}-{build}"
     tree = folder / name
     site = tree / SITE_PACKAGES
-    shutil.copytree(unpacked, site, copy_function=os.link)
+    shutil.copytree(unpacked, site, copy_function=_link_or_copy)
     (dist_info,) = site.glob("*.dist-info")
     repack.replace(dist_info / "INSTALLER", "conda\n")
     with contextlib.chdir(tree), open(os.devnull, "w") as silence:
@@ -137,6 +137,13 @@ def with_rattler(channel_folder, folder, cache):
 def clone(folder, to):
     """A copy of an environment that shares every file by a hard link."""
     return shutil.copytree(folder, to, symlinks=True, copy_function=_link)
+
+
+def _link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def _link(source, target):

@@ -1,11 +1,13 @@
 """Pythons other than the one that runs the tests."""
 
+import functools
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 
+@functools.cache
 def python36():
     """A Python 3.6, by its name or among pyenv's; None without one."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")

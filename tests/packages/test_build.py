@@ -91,16 +91,21 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
     process = run(checkout)
     while "building; log" not in (line := process.stderr.readline()):
         assert line, "it ended before it built anything"
-    time.sleep(15)  # into the configuration or the compilation
+    while not building():  # its environments are made first
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted" in errors
     assert not list((checkout / "output").rglob("*.conda"))
-    running = subprocess.run(
-        ["pgrep", "-f", str(paths.WORK / "bld")], capture_output=True, text=True
-    ).stdout
-    assert not running, f"still running: {running}"
+    assert not building()
+
+
+def building():
+    """The processes that run in the build folder, one on a line."""
+    command = ["pgrep", "-a", "-f", str(paths.WORK / "bld")]
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def test_the_output_channel_holds_whole_files_only(packages):
