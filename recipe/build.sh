@@ -49,5 +49,6 @@ sed -i.bak -E -e '/"commands":/ s/[^", ]*s?ccache, //' -e '/"commands":/ s|/[^",
 rm "$SP_DIR/numpy/__config__.py.bak"
 
 # bytecode without the build prefix, which nothing replaces there; Python names the
-# source anew when it loads it. Not of __config__.py: its text changes at installation
-$PYTHON -m compileall -q -s "$PREFIX" -x '/numpy/__config__\.py$' "$SP_DIR/numpy"
+# source anew when it loads it. Not of __config__.py: its text changes at installation.
+# Python compares a hash, not a date: mamba loses the dates of files that it copies
+$PYTHON -m compileall -q -f --invalidation-mode checked-hash -s "$PREFIX" -x '/numpy/__config__\.py$' "$SP_DIR/numpy"
