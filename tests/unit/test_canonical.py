@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -33,7 +34,7 @@ def build(folder, script=SCRIPT, **recipe):
     """A small real package, as the builder leaves it; its path."""
     recipe = {"package": {"name": "told", "version": "1"}, "build": {"script": script}, **recipe}
     child.run(builder.build_recipe, recipe, str(folder), {}, log=folder.with_suffix(".log"))
-    (made,) = folder.glob("*/told-1-*.conda")
+    (made,) = folder.glob(f"*/told-{recipe['package']['version']}-*.conda")
     return made
 
 
@@ -127,6 +128,40 @@ def test_dependencies_are_in_order(tmp_path):
         {"source": "bzip2"},
         {"source": "zlib"},
     ]
+
+
+def test_bytecode_that_python_wrote_for_an_older_package_is_not_run(tmp_path):
+    """Installers leave it behind, and compare nothing; the two texts have one size."""
+    folder, environment = tmp_path / "channel", tmp_path / "environment"
+    folder.mkdir()
+    for version in ("1", "2"):
+        script = ["mkdir -p $PREFIX/lib", f"echo number = {version} > $PREFIX/lib/told_number.py"]
+        made = build(
+            tmp_path / f"made-{version}", script, package={"name": "told", "version": version}
+        )
+        canonical.rewrite(made, SECONDS)
+        channel_folder.add(made, folder, made.parent.name)
+        prefix.install([channel.url(folder)], [f"told={version}"], environment)
+        assert imported_number(environment) == version
+        assert list(environment.rglob("told_number.*.pyc"))
+
+
+def imported_number(environment):
+    """What a Python that writes bytecode finds in the package's module."""
+    program = "import told_number; print(told_number.number)"
+    variables = {"PYTHONPATH": str(environment / "lib"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-S", "-c", program]
+    return subprocess.check_output(command, env=variables, text=True).strip()
+
+
+def test_the_files_of_each_package_have_one_date_and_those_of_two_packages_two():
+    stems = [f"numpy-2.4.{patch}-mkl_py311h0123456_100" for patch in range(5)]
+    dates = [canonical.date_of_files(stem, SECONDS) for stem in stems]
+    assert len(set(dates)) == len(stems)
+    assert dates == [canonical.date_of_files(stem, SECONDS) for stem in stems]
+    half_a_year = 200 * 24 * 3600
+    assert all(SECONDS - half_a_year < date <= SECONDS for date in dates)
+    assert canonical.date_of_files(stems[0], 0) == 0
 
 
 def test_nothing_tells_of_the_machine(raw, packages, tmp_path):
