@@ -1,7 +1,9 @@
 """Verify finds nothing in the real packages. In a broken copy it finds what was broken."""
 
+import importlib.util
 import json
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ from helpers import repack, verified
 from helpers.command import feedstock
 from helpers.shipped import RELEASE
 from numpy_feedstock import paths
-from numpy_feedstock.packages import elf
+from numpy_feedstock.packages import canonical, elf
 
 pytestmark = pytest.mark.packages
 
@@ -593,6 +595,64 @@ def test_bytecode_that_is_cut_off(broken, unpacked):
 
     ((check, file, found, _),) = broken(change)
     assert (check, found) == ("bytecode", "other code")
+
+
+def header(kind, stamp):
+    """Give bytecode another header: its kind (PEP 552), and what it says about the source."""
+
+    def change(folder):
+        file = only(folder, f"{SITE}/numpy/__pycache__/version.cpython-*.pyc")
+        source = only(folder, VERSION)
+        data = file.read_bytes()
+        new = stamp(source) or data[8:16]
+        repack.replace(file, data[:4] + kind.to_bytes(4, "little") + new + data[16:])
+
+    return change
+
+
+def stamp_of(days=0, size=0):
+    """The time stamp of a source in the package, or of another one."""
+
+    def stamp(source):
+        stem = repack.filename(source.parents[4]).removesuffix(".conda")
+        date = canonical.date_of_files(stem, repack.SECONDS) + days * 86_400
+        numbers = (date, source.stat().st_size + size)
+        return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+    return stamp
+
+
+HEADERS = {
+    "its hash": (3, lambda source: None, []),
+    "its date and size": (0, stamp_of(), []),
+    "another hash": (3, lambda source: bytes(8), ["the header is of another source"]),
+    "another unchecked hash": (1, lambda source: bytes(8), ["the header is of another source"]),
+    "an unchecked hash": (1, lambda source: None, ["an unchecked hash"]),
+    "another date": (0, stamp_of(days=1), ["another date"]),
+    "another size": (0, stamp_of(size=1), ["the header is of another source"]),
+    "a kind that Python does not know": (4, lambda source: None, ["no header of bytecode"]),
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_bytecode_that_python_would_not_use_or_not_compare(what, broken, unpacked):
+    kind, stamp, expected = HEADERS[what]
+    findings = broken(header(kind, stamp), settle=False)
+    assert [each[2] for each in findings if each[0] == "bytecode"] == expected
+
+
+def test_bytecode_of_a_text_that_changes_at_installation(broken, unpacked):
+    """It would be compiled again at each import, where Python may not write."""
+
+    def change(folder):
+        config = only(folder, f"{SITE}/numpy/__config__.py")
+        cached = importlib.util.cache_from_source(str(config))
+        mode = py_compile.PycInvalidationMode.CHECKED_HASH
+        name = str(config.relative_to(folder))
+        py_compile.compile(str(config), cached, name, invalidation_mode=mode)
+
+    found = [each[2] for each in broken(change) if each[0] == "bytecode"]
+    assert found == ["of __config__.py, which an installer changes"]
 
 
 def test_bytecode_of_a_python_that_is_not_here_is_said_to_be_unchecked(

@@ -1,5 +1,6 @@
 """Bytecode of a changed source file, compiled by a Python of the same minor version."""
 
+import _imp
 import base64
 import functools
 import importlib.util
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADER_BYTES = 16
+# how Python compares bytecode with its source, by the flags of the header (PEP 552)
+TIME_STAMP, UNCHECKED_HASH, CHECKED_HASH = 0, 1, 3
 _MINORS = ("3.11", "3.12", "3.13", "3.14")
 _COMPILE_SECONDS = 60
 # strings in marshal's format: the bytes that say their kind, the bytes of their length
@@ -78,6 +81,40 @@ def _inspect(program: Path) -> Python | None:
         return None
 
 
+@dataclass(frozen=True)
+class Header:
+    """What bytecode says about its source."""
+
+    kind: int
+    stamp: bytes
+    magic: bytes
+
+    def is_of(self, source: bytes) -> bool:
+        """Return whether it has the hash of a source; for a time stamp, its size."""
+        if self.kind == TIME_STAMP:
+            return self.stamp[4:] == _four_bytes(len(source))
+        # the hash of Python 3.11 and later, which have the magic number in it
+        key = int.from_bytes(self.magic, "little")
+        return self.stamp == _imp.source_hash(key, source)
+
+    def has_date(self, mtime: int) -> bool:
+        """Return whether a time stamp has this date, in seconds since 1970."""
+        return self.stamp[:4] == _four_bytes(mtime)
+
+
+def _four_bytes(number: int) -> bytes:
+    return (number & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def header_of(data: bytes) -> Header | None:
+    """The header of bytecode; None where Python finds none."""
+    kind = int.from_bytes(data[4:8], "little")
+    is_known = kind in (TIME_STAMP, UNCHECKED_HASH, CHECKED_HASH)
+    if len(data) < HEADER_BYTES or not is_known:
+        return None
+    return Header(kind, data[8:HEADER_BYTES], data[:4])
+
+
 def recompiled(old: bytes, name: str, source: bytes, pythons: list[Python]) -> bytes | None:
     """Bytecode of ``source`` with the header, file name and optimization of ``old``.
 
@@ -95,7 +132,7 @@ def recompiled(old: bytes, name: str, source: bytes, pythons: list[Python]) -> b
     if flags & 1:  # the header has a hash of the source
         stamp = compiled.source_hash
     else:  # the header has the source's date and size
-        stamp = old[8:12] + (len(source) & 0xFFFFFFFF).to_bytes(4, "little")
+        stamp = old[8:12] + _four_bytes(len(source))
     return old[:8] + stamp + compiled.code
 
 

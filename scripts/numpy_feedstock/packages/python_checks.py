@@ -249,14 +249,49 @@ class _Bytecode:
 
 
 def check_bytecode(unpacked: Unpacked) -> Iterator[Fault]:
-    """Each bytecode file is compiled from the source beside it."""
+    """Python uses each bytecode file, which is compiled from the source beside it."""
     by_magic: dict[bytes, list[_Bytecode]] = {}
     for each in _bytecode_of(unpacked):
         by_magic.setdefault(each.magic, []).append(each)
     for magic, group in by_magic.items():
         python = _python_of(magic)
-        if python is not None:
-            yield from _unlike_their_sources(unpacked, group, python)
+        if python is None:
+            continue
+        for each in group:
+            yield from _faults_of_header(unpacked, each)
+        yield from _unlike_their_sources(unpacked, group, python)
+
+
+def _faults_of_header(unpacked: Unpacked, each: _Bytecode) -> Iterator[Fault]:
+    """Yield what is wrong where Python does not use the bytecode, or ignores its source."""
+    if unpacked.is_twin:
+        yield from _faults_of_twins_header(unpacked, each)
+        return
+    source = unpacked.members[each.source]
+    filename = PurePosixPath(each.source).name
+    header = bytecode.header_of(unpacked.members[each.name].data)
+    if header is None:
+        yield each.name, "no header of bytecode", "a header (PEP 552)"
+    elif not header.is_of(source.data):
+        yield each.name, "the header is of another source", f"it is of {filename}"
+    elif header.kind == bytecode.TIME_STAMP and not header.has_date(source.mtime):
+        yield each.name, "another date", f"the date of {filename}"
+    elif header.kind == bytecode.UNCHECKED_HASH:
+        yield each.name, "an unchecked hash", f"Python compares it with {filename}"
+    if each.source in unpacked.prefixes:
+        yield each.name, f"of {filename}, which an installer changes", "no bytecode of it"
+
+
+def _faults_of_twins_header(unpacked: Unpacked, each: _Bytecode) -> Iterator[Fault]:
+    """Yield a fault of the bytecode that `hotfix` made. All other bytecode is the original's.
+
+    It has the original's kind and date, which may be of any kind and any date.
+    """
+    if not each.source.endswith("/numpy/__init__.py"):
+        return
+    header = bytecode.header_of(unpacked.members[each.name].data)
+    if header is None or not header.is_of(unpacked.members[each.source].data):
+        yield each.name, "the header is of another source", "it is of the patched text"
 
 
 def not_checked(unpacked: Unpacked) -> Iterator[str]:
