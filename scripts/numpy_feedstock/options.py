@@ -60,7 +60,7 @@ def add_numpy(parser: argparse.ArgumentParser, default: str) -> None:
         "--numpy",
         action="append",
         metavar="RELEASE",
-        help=f"numpy release, repeatable (default: {default})",
+        help=f"numpy release, repeatable, or all (default: {default})",
     )
 
 
@@ -70,7 +70,7 @@ def add_python(parser: argparse.ArgumentParser, default: str) -> None:
         "--python",
         action="append",
         metavar="MINOR",
-        help=f"minor version of Python, repeatable (default: {default})",
+        help=f"minor version of Python, repeatable, or all (default: {default})",
     )
 
 
@@ -79,7 +79,7 @@ def add_blas(parser: argparse.ArgumentParser) -> None:
         "--blas",
         action="append",
         metavar="FLAVOUR",
-        help="openblas, mkl-2025, mkl-2026, or mkl for both of these; repeatable",
+        help="openblas, mkl-2025, mkl-2026, mkl for both of these, or all; repeatable",
     )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
 # the flavours that are built and measured when the user names none: one for each BLAS
 DEFAULT_FLAVOURS = ("mkl-2025", "openblas")
+# in the place of a release, a Python or a flavour: every one of them
+ALL = "all"
 # the lists of the build config by which two variants of a platform differ
 _KEYS = ("numpy_release", "python", "blas_impl")
 
@@ -67,16 +69,26 @@ def known_pythons() -> list[str]:
 
 
 def load(platform: str, releases: Sequence[str] | None = None) -> list[Variant]:
-    """Return every variant of a platform, rendered from the recipe.
+    """Return every variant of a platform, rendered from the recipe, in the order to build them.
 
     platform : "linux-64"
     releases : versions to render, switched on or not; None for those that are switched on
+
+    Two variants that share much of what is compiled stand beside each other, because the
+    second finds it in the compiler cache: first the flavours of a release and a Python, then
+    the releases of a Python.
     """
     override = {}
     if releases:
         known = known_releases()
         override["numpy_release"] = [f"{release} {known[release]}" for release in releases]
-    return [describe(rendered) for rendered in render(platform, override)]
+    found = [describe(rendered) for rendered in render(platform, override)]
+    return sorted(found, key=lambda each: (numbers(each.python), numbers(each.version)))
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to sort by: "2.3.5" is before "2.3.10"."""
+    return tuple(map(int, version.split(".")))
 
 
 def render(platform: str, override: dict[str, list[str]]) -> list["RenderedVariant"]:
@@ -116,25 +128,53 @@ def select(
     flavours: Sequence[str] | None,
     platform: str,
 ) -> list[Variant]:
-    """Return the variants that match; None stands for all that are switched on.
+    """Return the variants that match, in the order to build them.
 
-    flavours : "mkl-2025", or "mkl" for all of its major versions
+    releases : None for those that are switched on
+    pythons : None for all
+    flavours : "mkl-2025", or "mkl" for all of its major versions; None for all
+
+    "all" in a list stands for all that the build config knows. All releases on all Pythons
+    are the matrix (see in_matrix).
 
     Raises UsageError, which names the known values, for a value that matches nothing.
     """
-    _refuse_unknown("numpy release", releases, list(known_releases()))
+    known_versions = list(known_releases())
+    _refuse_unknown("numpy release", releases, known_versions)
     _refuse_unknown("python", pythons, known_pythons())
-    variants = load(platform, releases)
+    every_release = ALL in (releases or ())
+    variants = load(platform, known_versions if every_release else releases)
     known = {v.blas for v in variants} | {v.flavour for v in variants}
     _refuse_unknown("blas", flavours, sorted(known))
+    named_pythons, named_flavours = _named(pythons), _named(flavours)
+    if every_release and not named_pythons:
+        variants = in_matrix(variants, platform)
     found = []
     for v in variants:
-        if pythons and v.python not in pythons:
+        if named_pythons and v.python not in named_pythons:
             continue
-        if flavours and v.blas not in flavours and v.flavour not in flavours:
+        if named_flavours and v.blas not in named_flavours and v.flavour not in named_flavours:
             continue
         found.append(v)
     return found
+
+
+def in_matrix(variants: Sequence[Variant], platform: str) -> list[Variant]:
+    """Return the variants that this project builds and records: its matrix.
+
+    They are the releases that the build config switches on, for every Python, and the other
+    releases for the first Python.
+    """
+    switched_on = {v.version for v in load(platform)}
+    first, *_ = known_pythons()
+    return [v for v in variants if v.version in switched_on or v.python == first]
+
+
+def _named(values: Sequence[str] | None) -> Sequence[str]:
+    """Return the values, or nothing when they stand for all."""
+    if values is None or ALL in values:
+        return ()
+    return values
 
 
 def one_of_each(flavours: Sequence[str] | None) -> list[str]:
@@ -148,7 +188,7 @@ def one_of_each(flavours: Sequence[str] | None) -> list[str]:
 
 def _refuse_unknown(what: str, wanted: Sequence[str] | None, known: list[str]) -> None:
     for value in wanted or []:
-        if value not in known:
+        if value != ALL and value not in known:
             raise UsageError(
                 f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})"
             )

@@ -3,6 +3,8 @@
 import json
 
 from helpers import repack
+from numpy_feedstock import files
+from numpy_feedstock.packages.record import Record
 
 
 def make(folder, number, **index):
@@ -28,3 +30,29 @@ def make(folder, number, **index):
     (info / "index.json").write_text(json.dumps(index))
     (info / "paths.json").write_text(json.dumps({"paths": [], "paths_version": 1}))
     return repack.pack(folder / name, folder / f"{name}.conda")
+
+
+def write_record(path, **fields):
+    """Put a record beside a package, as if `build` had made it and all tests had passed.
+
+    fields : of Record, in another way
+    """
+    record = {
+        "filename": path.name,
+        "sha256": files.sha256(path),
+        "size": path.stat().st_size,
+        "blas": "mkl",
+        "glibc_floor": "2.28",
+        "channels": [],
+        "inputs": "",
+        "label": "fast",
+        "tests": {"imports": True, "repro": True},
+        "numpy_tests": {"passed": 48_000, "failed": 0, "skipped": 1_000},
+        "build_minutes": 4.6,
+        "test_minutes": 2.5,
+        "cache_hits": 218,
+        "cache_misses": 37,
+        "commit": "c" * 40,
+        **fields,
+    }
+    Record(**record).write(path)

@@ -92,6 +92,40 @@ def test_what_is_not_named_is_all_that_is_switched_on():
     assert (one.version, one.python, one.flavour) == ("2.4.4", "3.12", "mkl-2026")
 
 
+def test_all_releases_on_all_pythons_are_the_matrix():
+    found = variant.select(["all"], ["all"], variant.DEFAULT_FLAVOURS, "linux-64")
+    on_each_python = {(v.version, v.python) for v in found}
+    first = {(release, "3.11") for release in variant.known_releases()}
+    others = {(r, p) for r in ("2.3.5", "2.4.4") for p in ("3.12", "3.13", "3.14")}
+    assert on_each_python == first | others
+    assert len(found) == len({v.filename for v in found}) == 24
+
+
+def test_a_named_release_or_python_gets_more_than_the_matrix():
+    def pairs(releases, pythons):
+        found = variant.select(releases, pythons, ["openblas"], "linux-64")
+        return [(v.version, v.python) for v in found]
+
+    assert pairs(["2.4.1"], ["all"]) == [("2.4.1", p) for p in variant.known_pythons()]
+    assert pairs(["all"], ["3.13"]) == [(r, "3.13") for r in variant.known_releases()]
+    assert pairs(["all", "2.4.1"], ["3.13", "all"]) == pairs(["all"], None)
+
+
+def test_all_flavours_are_those_of_the_platform():
+    found = variant.select(["2.3.5"], ["3.11"], ["all"], "linux-64")
+    assert {v.flavour for v in found} == FLAVOURS["linux-64"]
+
+
+def test_what_shares_the_compiler_cache_is_built_one_after_the_other():
+    found = variant.load("linux-64", list(variant.known_releases()))
+    order = [(v.python, v.version) for v in found]
+    # no release and Python comes back after another one, and the releases of a Python ascend
+    assert order == sorted(order)
+    flavours = [v.flavour for v in found if (v.python, v.version) == order[0]]
+    assert flavours == ["mkl-2025", "mkl-2026", "openblas"]
+    assert variant.numbers("2.3.10") > variant.numbers("2.3.9")
+
+
 def test_a_blas_without_a_version_is_all_of_its_versions():
     found = variant.select(["2.4.4"], ["3.12"], ["mkl"], "linux-64")
     assert [(v.blas, v.flavour) for v in found] == [("mkl", "mkl-2025"), ("mkl", "mkl-2026")]

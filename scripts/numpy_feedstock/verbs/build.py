@@ -1,17 +1,20 @@
 """build: build the patched packages, test them, and put them into a channel."""
 
 import argparse
+import collections
+import dataclasses
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import child, files, git, options, paths, variant
 from ..building import bootstrap, builder, compiler_cache, sdist, workspace
+from ..building.bootstrap import machine
 from ..channels import channel, channel_folder
 from ..errors import FeedstockError, UsageError
 from ..packages import canonical, junit, package_tests
@@ -27,8 +30,18 @@ examples:
   feedstock build --numpy 2.4.4 --blas mkl-2026    one variant
   feedstock build --python 3.12 --tests full       numpy's slow tests too
   feedstock build --channel conda-forge            never the bootstrap channel
+  feedstock build --numpy all --python all --dry-run    the whole matrix, and what is there of it
+  feedstock build --numpy all --python all         build it: hours
   feedstock build --dry-run --json                 what would be built, for a script
+
+The whole matrix is each release on the first Python of conda_build_config.yaml, and each
+release that is switched on there on every Python. Name a release or a Python to get more.
+A package that fails does not stop the others. After Ctrl-C the same command goes on where it
+stopped: a finished package is not built again.
 """
+
+TO_BUILD, CHANGED, FINISHED = "to build", "changed since it was built", "finished"
+BUILT, UP_TO_DATE, FAILED = "built", "up to date", "failed"
 
 
 @dataclass(frozen=True)
@@ -36,12 +49,17 @@ class Planned:
     """What --dry-run says about one package.
 
     sources : the channels that it would be built from
+    there : whether a file of its name is in the output channel
+    state : TO_BUILD, CHANGED or FINISHED
+    problem : why this machine cannot build it, or ""
     """
 
     variant: str
     package: str
     sources: list[str]
     there: bool
+    state: str
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -71,10 +89,17 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The record of a package, and whether it was built now."""
+    """What became of one package.
 
-    record: Record
-    built: bool
+    state : BUILT, UP_TO_DATE or FAILED
+    record : None when it failed
+    error : why it failed, or None
+    """
+
+    wanted: Variant
+    state: str
+    record: Record | None = None
+    error: FeedstockError | None = None
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -107,40 +132,122 @@ def execute(args: argparse.Namespace) -> int:
     wanted = variant.select(releases, pythons, flavours, channel.this_platform())
     output = args.output.absolute()
     if args.dry_run:
-        names = channel.choose(args.channel)
-        print_plan([_planned(each, names, output) for each in wanted], args.json)
+        settings = Settings(channel.choose(args.channel), output, args.tests)
+        print_plan(make_plan(wanted, settings), args.json)
         return 0
     channel_folder.check_writable(output)
     settings = Settings(channel.choose(args.channel), output, args.tests)
+    started = time.monotonic()
     with (
         workspace.build_lock(args.jobs),
         Progress(stream=sys.stderr, verbose=args.verbose) as progress,
     ):
-        outcomes = [build_one(each, settings, progress) for each in wanted]
-    print_result(outcomes, output, args.json)
+        outcomes = build_all(wanted, settings, progress)
+    print_result(outcomes, output, _minutes_since(started), args.json)
+    raise_failures(outcomes)
     return 0
 
 
-def _planned(wanted: Variant, names: list[str], output: Path) -> Planned:
-    there = (output / wanted.platform / wanted.filename).exists()
-    return Planned(str(wanted), wanted.filename, names, there)
+def make_plan(wanted: Sequence[Variant], settings: Settings) -> list[Planned]:
+    """Return what would be done, in the order of the work."""
+    problems = {python: _problem(python, settings.names) for python in {v.python for v in wanted}}
+    plan = []
+    for each in wanted:
+        path = settings.output / each.platform / each.filename
+        plan.append(
+            Planned(
+                variant=str(each),
+                package=each.filename,
+                sources=settings.names,
+                there=path.exists(),
+                state=_planned_state(each, path, settings),
+                problem=problems[each.python],
+            )
+        )
+    return plan
+
+
+def _problem(python: str, names: list[str]) -> str:
+    """Return why no package for a Python can be built here, in one line; "" when it can."""
+    if names != ["bootstrap"]:
+        return ""
+    try:
+        machine.inspect(python)
+    except FeedstockError as error:
+        return _first_line(error)
+    return ""
+
+
+def _planned_state(wanted: Variant, path: Path, settings: Settings) -> str:
+    known = read_record(path)
+    if known is None:
+        return TO_BUILD
+    names = settings.names
+    if names == ["bootstrap"]:
+        # the channel may be gone; what the package was made from tells whether it changed
+        names = [url.removeprefix("file://") for url in known.channels]
+    if is_up_to_date(known, _inputs(wanted, names), settings.label):
+        return FINISHED
+    return CHANGED
+
+
+def _inputs(wanted: Variant, names: list[str]) -> str:
+    """Return the digest of all that a package of these channels is made from."""
+    channels = [channel.url(name) for name in names]
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return inputs_digest(wanted.filename, channels, bootstrap.made_from(names), epoch)
+
+
+def build_all(wanted: Sequence[Variant], settings: Settings, progress: Progress) -> list[Outcome]:
+    """Build package after package. One that fails does not stop the others."""
+    outcomes = []
+    for number, each in enumerate(wanted, 1):
+        progress.subject = str(each)
+        if len(wanted) > 1:
+            progress.subject = f"{number} of {len(wanted)}: {each}"
+        try:
+            outcomes.append(build_one(each, settings, progress))
+        except FeedstockError as error:
+            progress.step(f"FAILED: {error}")
+            outcomes.append(Outcome(each, FAILED, error=error))
+    return outcomes
+
+
+def raise_failures(outcomes: Sequence[Outcome]) -> None:
+    """Raise a FeedstockError that names each package that failed.
+
+    It is a UsageError when no package could be built because the machine lacks something.
+    """
+    failures = {str(each.wanted): each.error for each in outcomes if each.error}
+    if not failures:
+        return
+    kind = FeedstockError
+    if len(failures) == len(outcomes):
+        if all(isinstance(error, UsageError) for error in failures.values()):
+            kind = UsageError
+    raise kind(
+        f"{len(failures)} of {len(outcomes)} packages failed; each is explained above",
+        **{name: _first_line(error) for name, error in failures.items()},
+        remedy="run the same command again: what is finished is not built again",
+    )
+
+
+def _first_line(error: FeedstockError) -> str:
+    return str(error).splitlines()[0]
 
 
 def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
     """Build, test and add one package, unless it is there already. Raises FeedstockError."""
-    progress.subject = str(wanted)
     names = settings.names
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, progress.step))]
     channels = [channel.url(name) for name in names]
-    inputs = inputs_digest(
-        wanted.filename, channels, bootstrap.made_from(names), os.environ.get("SOURCE_DATE_EPOCH")
-    )
+    inputs = _inputs(wanted, names)
     finished = settings.output / wanted.platform / wanted.filename
     known = read_record(finished)
     if known and is_up_to_date(known, inputs, settings.label):
         progress.step("nothing changed since it was built and tested: nothing to do")
-        return Outcome(known, built=False)
+        return Outcome(wanted, UP_TO_DATE, known)
 
     compiled = compile_one(wanted, channels, progress)
     started = time.monotonic()
@@ -169,7 +276,8 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
     record.write(finished)
     shutil.copyfile(results, beside(finished, RESULTS))
     channel_folder.add(compiled.path, settings.output, wanted.platform)
-    return Outcome(record, built=True)
+    progress.step(f"finished: {record.build_minutes} min to build, {record.test_minutes} to test")
+    return Outcome(wanted, BUILT, record)
 
 
 def refuse_red(wanted: Variant, path: Path, tests: Mapping[str, bool], output: Path) -> None:
@@ -239,38 +347,79 @@ def print_plan(plan: list[Planned], as_json: bool) -> None:
     """Print what would be built, as JSON or as a table."""
     from tabulate import tabulate
 
-    rows = list(map(asdict, plan))
     if as_json:
-        print(json.dumps(rows, indent=1))
-    else:
-        print(tabulate(rows, headers="keys"))
+        print(json.dumps(list(map(asdict, plan)), indent=1))
+        return
+    rows = [
+        {
+            "": f"{number} of {len(plan)}",
+            "variant": each.variant,
+            "package": each.package,
+            "state": each.state,
+            "problem": each.problem,
+        }
+        for number, each in enumerate(plan, 1)
+    ]
+    print(tabulate(rows, headers="keys"))
+    print(f"\nfrom: {', '.join(plan[0].sources)}")
+    print(_counted("cannot be built here" if each.problem else each.state for each in plan))
 
 
-def print_result(outcomes: list[Outcome], output: Path, as_json: bool) -> None:
-    """Print the closing table, or JSON."""
+def _counted(states: Iterable[str]) -> str:
+    """Return how many there are of each state: "24 packages: 20 built, 4 failed"."""
+    counts = collections.Counter(states)
+    each = ", ".join(f"{number} {state}" for state, number in counts.items())
+    return f"{counts.total()} packages: {each}"
+
+
+def print_result(outcomes: list[Outcome], output: Path, minutes: float, as_json: bool) -> None:
+    """Print the closing table, or JSON.
+
+    minutes : the duration of the whole command
+    """
     from tabulate import tabulate
 
     if as_json:
-        rows = [{**asdict(each.record), "built": each.built} for each in outcomes]
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(list(map(_json_row, outcomes)), indent=1))
         return
-    print(tabulate(list(map(_table_row, outcomes)), headers="keys"))
-    print(f"\nchannel: {output}")
+    print(tabulate(list(map(_table_row, outcomes)), headers="keys", disable_numparse=True))
+    print(f"\n{_counted(each.state for each in outcomes)}, in {minutes} min")
+    print(f"channel: {output}")
     for each in outcomes:  # the format of `sha256sum --check`
-        print(f"{each.record.sha256}  {each.record.filename}")
+        if each.record:
+            print(f"{each.record.sha256}  {each.record.filename}")
+
+
+def _json_row(outcome: Outcome) -> dict[str, object]:
+    """Return a row with the same keys for each state. What a failed package lacks is null."""
+    fields: dict[str, object] = {field.name: None for field in dataclasses.fields(Record)}
+    if outcome.record:
+        fields = asdict(outcome.record)
+    error = None
+    if outcome.error:
+        error = str(outcome.error)
+    return {
+        **fields,
+        "filename": outcome.wanted.filename,
+        "variant": str(outcome.wanted),
+        "state": outcome.state,
+        "built": outcome.state == BUILT,
+        "error": error,
+    }
 
 
 def _table_row(outcome: Outcome) -> dict[str, str | float]:
     record = outcome.record
-    state = "built" if outcome.built else "up to date"
-    return {
-        "package": record.filename,
-        "MB": f"{record.size / 1e6:.1f}",
-        "blas": record.blas,
-        "glibc": f">={record.glibc_floor}",
-        "tests": f"{sum(record.tests.values())}/{len(record.tests)} {record.label}",
-        "build min": record.build_minutes,
-        "test min": record.test_minutes,
-        "cache hits": f"{record.cache_hits}/{record.cache_hits + record.cache_misses}",
-        "": state,
-    }
+    row: dict[str, str | float] = {"package": outcome.wanted.filename, "state": outcome.state}
+    if record:
+        row |= {
+            "MB": f"{record.size / 1e6:.1f}",
+            "glibc": f">={record.glibc_floor}",
+            "tests": f"{sum(record.tests.values())}/{len(record.tests)} {record.label}",
+            "numpy's tests": f"{record.numpy_tests['passed']:,} passed",
+            "build min": record.build_minutes,
+            "test min": record.test_minutes,
+            "cache hits": f"{record.cache_hits}/{record.cache_hits + record.cache_misses}",
+            "sha256": f"{record.sha256[:12]}...",
+        }
+    return row

@@ -1,0 +1,157 @@
+"""The build verb before and after the builds: its plan, its order, and what it says at the end."""
+
+import json
+import shutil
+
+import pytest
+
+from helpers import small
+from helpers.command import feedstock
+from numpy_feedstock import variant
+from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.packages.record import read_record
+from numpy_feedstock.progress import Progress
+from numpy_feedstock.verbs import build
+
+
+@pytest.fixture
+def two():
+    """Two variants."""
+    return variant.select(["2.3.5"], ["3.11"], ["mkl-2025", "openblas"], "linux-64")
+
+
+def plan_of(*args):
+    """The rows of a plan, and what the command printed as a table."""
+    command = ("build", "--channel", "bootstrap", "--dry-run", *args)
+    rows = json.loads(feedstock(*command, "--json", check=True).stdout)
+    return rows, feedstock(*command, check=True).stdout
+
+
+def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
+    rows, table = plan_of("--numpy", "all", "--python", "all")
+    wanted = variant.select(["all"], ["all"], variant.DEFAULT_FLAVOURS, "linux-64")
+    assert [row["package"] for row in rows] == [v.filename for v in wanted]
+    assert "3 of 24   numpy 2.4.0 python 3.11 mkl-2025" in table
+    assert "24 packages: " in table
+
+
+def put(wanted, folder, **fields):
+    """Put a small package with the name of a variant, and a record, into an output channel."""
+    made = small.make(folder, 1)
+    target = folder / "output" / wanted.platform / wanted.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
+    shutil.rmtree(made.with_suffix(""))
+    small.write_record(target, **fields)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, "finished"),
+        ({"inputs": "other"}, "changed since it was built"),
+        ({"tests": {"imports": False}}, "changed since it was built"),
+        ({"sha256": "0" * 64}, "to build"),
+    ],
+)
+def test_the_plan_says_what_is_there(two, tmp_path, fields, state):
+    inputs = build._inputs(two[0], ["/nowhere/bootstrap-3.11"])
+    channels = ["file:///nowhere/bootstrap-3.11"]
+    put(two[0], tmp_path, **{"inputs": inputs, "channels": channels, **fields})
+    rows, table = plan_of("--python", "3.11", "--output", tmp_path / "output")
+    assert [(row["there"], row["state"]) for row in rows] == [(True, state), (False, "to build")]
+    assert state in table
+
+
+def test_the_plan_names_an_interpreter_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(build.machine, "inspect", missing)
+    settings = build.Settings(["bootstrap"], tmp_path, "fast")
+    wanted = variant.select(["2.3.5"], ["3.14"], ["openblas"], "linux-64")
+    (row,) = build.make_plan(wanted, settings)
+    assert (row.state, row.problem) == ("to build", "no python3.14 on PATH")
+    # another channel brings its own
+    (row,) = build.make_plan(wanted, build.Settings(["/srv/channel"], tmp_path, "fast"))
+    assert row.problem == ""
+
+
+def missing(python):
+    raise UsageError(f"no python{python} on PATH", remedy="install it")
+
+
+def test_a_package_that_fails_does_not_stop_the_others(two, monkeypatch, tmp_path, capsys):
+    def build_one(wanted, settings, progress):
+        if wanted is two[0]:
+            raise FeedstockError("the patch does not apply", remedy="make it anew")
+        progress.step("building")
+        return build.Outcome(wanted, build.BUILT, record)
+
+    record = read_record(put(two[1], tmp_path))
+    monkeypatch.setattr(build, "build_one", build_one)
+    settings = build.Settings(["bootstrap"], tmp_path, "fast")
+    outcomes = build.build_all(two, settings, Progress())
+    assert [each.state for each in outcomes] == ["failed", "built"]
+    errors = capsys.readouterr().err
+    assert "1 of 2: numpy 2.3.5 python 3.11 mkl-2025: FAILED: the patch does not" in errors
+    assert "remedy: make it anew" in errors
+    assert "2 of 2: numpy 2.3.5 python 3.11 openblas: building" in errors
+
+
+def results(two, tmp_path, *errors):
+    """An outcome for each variant: built where the error is None."""
+    found = []
+    for wanted, error in zip(two, errors, strict=True):
+        if error:
+            found.append(build.Outcome(wanted, build.FAILED, error=error))
+        else:
+            record = read_record(put(wanted, tmp_path))
+            found.append(build.Outcome(wanted, build.BUILT, record))
+    return found
+
+
+def test_the_end_names_each_failure_and_what_is_finished(two, tmp_path, capsys):
+    found = results(two, tmp_path, FeedstockError("red\n  in a test"), None)
+    build.print_result(found, tmp_path, 7.0, as_json=False)
+    out = capsys.readouterr().out
+    first, second = out.splitlines()[2:4]
+    assert first.split() == [two[0].filename, "failed"]
+    assert second.split()[:2] == [two[1].filename, "built"]
+    assert "2/2 fast" in second and "48,000 passed" in second
+    assert "2 packages: 1 failed, 1 built, in 7.0 min" in out
+    assert f"{found[1].record.sha256}  {two[1].filename}" in out
+    with pytest.raises(FeedstockError) as raised:
+        build.raise_failures(found)
+    assert raised.value.exit_code == 1
+    assert f"1 of 2 packages failed; each is explained above\n  {two[0]}: red\n" in str(
+        raised.value
+    )
+    assert "run the same command again" in str(raised.value)
+
+
+def test_the_json_has_the_same_keys_for_each_state(two, tmp_path, capsys):
+    found = results(two, tmp_path, FeedstockError("red"), None)
+    build.print_result(found, tmp_path, 7.0, as_json=True)
+    failed, built = json.loads(capsys.readouterr().out)
+    assert failed.keys() == built.keys()
+    assert (failed["state"], failed["built"], failed["error"]) == ("failed", False, "red")
+    assert (failed["filename"], failed["sha256"]) == (two[0].filename, None)
+    assert (built["state"], built["built"], built["error"]) == ("built", True, None)
+    assert built["variant"] == str(two[1]) and built["sha256"] == found[1].record.sha256
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ((UsageError("no python"), UsageError("no python")), 2),
+        ((UsageError("no python"), FeedstockError("red")), 1),
+        ((UsageError("no python"), None), 1),
+    ],
+)
+def test_only_a_machine_that_can_build_nothing_is_wrong_use(two, tmp_path, errors, code):
+    with pytest.raises(FeedstockError) as raised:
+        build.raise_failures(results(two, tmp_path, *errors))
+    assert raised.value.exit_code == code
+
+
+def test_without_a_failure_nothing_is_raised(two, tmp_path):
+    build.raise_failures(results(two, tmp_path, None, None))
