@@ -14,6 +14,7 @@ from .errors import FeedstockError
 VERBS = {
     "variants": "list the packages to build",
     "build": "build and test the packages",
+    "matrix": "show which packages are built, and test their controls",
     "verify": "check finished packages",
     "hotfix": "heal finished packages without compiling them",
     "make-key": "make a key to sign with",

@@ -7,6 +7,7 @@ from numpy_feedstock import paths
 README = paths.ROOT / "README.md"
 FLEET = paths.ROOT / "scripts" / "fleet" / "README.md"
 EVIDENCE = paths.ROOT / "docs" / "evidence.md"
+MATRIX = paths.ROOT / "docs" / "matrix.md"
 
 
 def blocks(page):

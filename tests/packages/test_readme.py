@@ -16,7 +16,7 @@ pytestmark = pytest.mark.packages
 
 COMMANDS = [
     command
-    for page in (pages.README, pages.FLEET, pages.EVIDENCE)
+    for page in (pages.README, pages.FLEET, pages.EVIDENCE, pages.MATRIX)
     for command in pages.commands(page)
 ]
 # run by CI and by the fixtures, to the letter
@@ -27,6 +27,8 @@ MEASURED = [
     "./scripts/feedstock scan-wheels",
     "./scripts/feedstock hang-matrix --root build/root-3.11",
     "./scripts/feedstock compare-tests",
+    "./scripts/feedstock build --numpy all --python all",
+    "./scripts/feedstock matrix --controls --record",
     "./scripts/feedstock benchmark",
     "./scripts/feedstock verify --rebuild output/linux-64/numpy-2.3.5-mkl_*.conda",
     "python3 tests/benchmark_audit.py",
@@ -35,6 +37,8 @@ RUN_HERE = [
     "python tests/repro/repro.py",
     "./scripts/feedstock build --numpy 2.4.4 --blas mkl --dry-run",
     "./scripts/feedstock build --help",
+    "./scripts/feedstock build --numpy all --python all --dry-run",
+    "./scripts/feedstock matrix",
     "./scripts/feedstock hang-matrix --dry-run",
     "./scripts/feedstock verify",
     "./scripts/feedstock old-glibc --dry-run",

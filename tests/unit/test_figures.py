@@ -8,7 +8,6 @@ import pytest
 
 from numpy_feedstock.measuring import figures, hang_plot, measurements
 
-README, EVIDENCE = figures.PAGES
 # below it the page has what was seen once, by hand, and says so
 BY_HAND = "## Seen by hand, outside of the tests"
 PASTED = [(page, block) for page in figures.PAGES for block in figures.blocks(page.read_text())]

@@ -11,9 +11,22 @@ from typing import Any
 
 from .. import paths
 from . import hang_plot, measurements
-from .measurements import Benchmark, ComparedTests, HangMatrix, HangRow, Measurement, ScanOfWheels
+from .measurements import (
+    Benchmark,
+    ComparedTests,
+    HangMatrix,
+    HangRow,
+    Matrix,
+    MatrixRow,
+    Measurement,
+    ScanOfWheels,
+)
 
-PAGES = (paths.ROOT / "README.md", paths.ROOT / "docs" / "evidence.md")
+PAGES = (
+    paths.ROOT / "README.md",
+    paths.ROOT / "docs" / "evidence.md",
+    paths.ROOT / "docs" / "matrix.md",
+)
 PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
 
 Row = Mapping[str, object]
@@ -204,6 +217,40 @@ def _speed(result: Benchmark, style: str) -> str:
     )
 
 
+def _matrix(result: Matrix, style: str) -> str:
+    rows = []
+    for each in result.rows:
+        row = {"package": each.package, "BLAS": each.blas, "tests": "not built yet"}
+        if each.is_built:
+            row |= _built_cells(each)
+        rows.append(row)
+    return f"{table(rows, style)}\n\n{_matrix_summary(result)} {_host(result)}."
+
+
+def _built_cells(row: MatrixRow) -> dict[str, str]:
+    return {
+        "tests": f"{_share(row.tests)} passed, {row.label}",
+        "numpy's tests": _counts(row.numpy_tests),
+        "control": row.control or "not asked",
+        "build min": f"{row.build_minutes:.1f}",
+        "test min": f"{row.test_minutes:.1f}",
+        "cache hits": _share((row.cache_hits, row.cache_hits + row.cache_misses)),
+        "sha256": row.sha256,
+        # 12 digits name a commit, "-dirty" has to stay
+        "commit": row.commit[:12] + row.commit[40:],
+    }
+
+
+def _matrix_summary(result: Matrix) -> str:
+    built = [row for row in result.rows if row.is_built]
+    building = sum(row.build_minutes for row in built)
+    testing = sum(row.test_minutes for row in built)
+    return (
+        f"{len(built)} of {len(result.rows)} packages are built: "
+        f"{building:.0f} minutes for building, {testing:.0f} for testing."
+    )
+
+
 @dataclass(frozen=True)
 class Block:
     """A place in the pages."""
@@ -218,6 +265,7 @@ BLOCKS = {
     "hang-matrix": Block("hang-matrix", _hang_matrix),
     "many-imports": Block("many-imports", _hang_matrix),
     "compare-tests": Block("compare-tests", _compared_tests),
+    "matrix": Block("matrix", _matrix),
     "benchmark": Block("benchmark", _benchmark),
     "speed": Block("benchmark", _speed),
 }

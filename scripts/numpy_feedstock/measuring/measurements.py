@@ -6,7 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +14,7 @@ from .. import paths
 
 FOLDER = paths.ROOT / "tests" / "evidence"
 
-Share = tuple[int, int]  # how many imports hung, how many were tried
+Share = tuple[int, int]  # how many of how many: imports that hung and were tried
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,30 @@ class SpeedRow:
 
 
 @dataclass(frozen=True)
+class MatrixRow:
+    """One package of the matrix; what its record says, or nothing when it is not built yet."""
+
+    numpy: str  # "2.3.5"
+    python: str  # "3.11"
+    blas: str  # the flavour, "mkl-2025"
+    package: str  # file name
+    label: str = ""  # of numpy's tests, "fast" or "full"; "" when the package is not built yet
+    tests: Share = (0, 0)  # how many tests of the package passed, and how many it has
+    numpy_tests: dict[str, int] = field(default_factory=dict)  # passed, failed, skipped
+    build_minutes: float = 0
+    test_minutes: float = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    sha256: str = ""
+    commit: str = ""  # the commit of this repository that built it
+    control: str = ""  # the repro's verdict on the control; "" when it was not asked
+
+    @property
+    def is_built(self) -> bool:
+        return bool(self.sha256)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The base of all results."""
 
@@ -139,6 +163,14 @@ class ComparedTests(Measurement):
 
 
 @dataclass(frozen=True)
+class Matrix(Measurement):
+    """The result of matrix. Its rows may be of several days."""
+
+    row = MatrixRow
+    rows: tuple[MatrixRow, ...]
+
+
+@dataclass(frozen=True)
 class Benchmark(Measurement):
     """The result of benchmark."""
 
@@ -157,6 +189,7 @@ KINDS: dict[str, type[Measurement]] = {
     "many-imports": HangMatrix,
     "compare-tests": ComparedTests,
     "benchmark": Benchmark,
+    "matrix": Matrix,
 }
 
 

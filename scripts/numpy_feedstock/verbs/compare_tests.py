@@ -92,10 +92,7 @@ def run_on_control(path: Path, label: str, say: Say) -> Path:
 
     Raises FeedstockError when the tests do not end.
     """
-    from rattler_build import Package
-
-    index = package_tests.names(path).index(package_tests.NUMPY_TESTS)
-    test = Package.from_file(path).tests[index].to_dict()
+    test = package_tests.section(path, package_tests.NUMPY_TESTS)
     results = beside(paths.LOGS / path.name, "-control" + RESULTS)
     results.unlink(missing_ok=True)
     log = results.with_suffix(".log")
