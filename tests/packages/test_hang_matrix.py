@@ -22,6 +22,8 @@ def test_a_row_tells_the_package_from_its_control(packages):
         "2",
         "--trials",
         "6",
+        "--timeout",
+        "6",
         "--json",
     )
     assert result.returncode == 0, result.stderr

@@ -20,7 +20,7 @@ def repro(prefix, *args, **variables):
         paths.ROOT / "tests" / "repro" / "repro.py",
         "--json",
         "--timeout",
-        "10",
+        "6",
         *args,
     ]
     result = subprocess.run(

@@ -29,8 +29,9 @@ SUITE = "bullseye"
 PACKAGES = ("g++", "gdb-minimal", "libffi-dev", "make", "zlib1g-dev")
 # {minor version: the newer Debian whose source package of that CPython is built there}
 SOURCES = {"3.11": "bookworm", "3.13": "trixie"}
+# -O1 takes half of the time of the usual -O3: this CPython only runs checks
 BUILD_PYTHON = (
-    "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules "
+    "cd /mnt/Python-* && ./configure --without-ensurepip --disable-test-modules OPT='-DNDEBUG -O1' "
     "&& make -j{jobs} && make altinstall"
 )
 MARKER = "made-from.json"
@@ -228,7 +229,7 @@ def _make(folder: Path, python: str, progress: Progress) -> None:
     tree = partial / "root"
     progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
     child.run(_debootstrap, tree, _mirror(), log=log, say=progress.working)
-    progress.step(f"building CPython {python} in it (once, about 3 minutes)")
+    progress.step(f"building CPython {python} in it (once, about 2 minutes)")
     child.run(_build_python, tree, python, _mirror(), log=log, say=progress.working)
     (tree / MARKER).write_text(json.dumps(_made_from(python), indent=1))
     tree.rename(folder)

@@ -29,7 +29,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="run only the tests that need no build and no network (a minute on two cores)",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes that run tests (default: one per core)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that run tests (default: one more than cores, because many tests wait)",
     )
     options.add_verbose(parser)
 
@@ -38,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run pytest. Returns 0, or 1 when pytest ended with anything else."""
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
-    jobs = args.jobs or os.cpu_count() or 1
+    jobs = args.jobs or (os.cpu_count() or 1) + 1
     command = [sys.executable, "-m", "pytest"]
     if jobs > 1:
         command += ["-n", str(jobs), *_DISTRIBUTION]
