@@ -112,7 +112,7 @@ def test_the_package_names_its_original_and_the_patch(twin):
     assert twin.members["info/hotfix/numpy-init.patch"].data == patch.file().read_bytes()
 
 
-@pytest.mark.parametrize("flags", [0, 1, 3], ids=["time stamp", "checked hash", "unchecked hash"])
+@pytest.mark.parametrize("flags", [0, 1, 3], ids=["time stamp", "unchecked hash", "checked hash"])
 def test_bytecode_is_of_the_patched_text_in_the_form_that_it_had(flags, small, tmp_path):
     name = originals.init_name(small)
     pyc, old = originals.bytecode(name, small[name].data, flags)

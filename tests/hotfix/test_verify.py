@@ -54,6 +54,11 @@ CHANGES = {
     "the unpatched text": ("numpy/__init__.py", patch.undone, "twin"),
     "another module": ("numpy/matlib.py", lambda data: data + b"x = 1\n", "modules"),
     "bytecode of the unpatched text": ("__init__.cpython-311.pyc", None, "bytecode"),
+    "bytecode with the header of another text": (
+        "__init__.cpython-311.pyc",
+        lambda data: data[:8] + bytes(8) + data[16:],
+        "bytecode",
+    ),
 }
 
 
