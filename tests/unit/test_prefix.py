@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from numpy_feedstock import paths
+from numpy_feedstock.building import builder
 from numpy_feedstock.channels import channel, prefix
 
 
@@ -71,7 +73,7 @@ def test_a_package_with_conda_forges_requirements_is_solved_for_a_rootfs(tmp_pat
     blas = ("libopenblas", "0.3.33", "0", ["libgcc >=14", "libstdcxx >=14"])
     url = listed(tmp_path / "channel", blas)
     (tmp_path / "stand-ins").mkdir()
-    names = prefix._write_stand_ins(tmp_path / "stand-ins", "openblas_py311h0000000_100")
+    prefix._write_stand_ins(tmp_path / "stand-ins", "openblas_py311h0000000_100")
     needs = [
         "libgcc >=14",
         "libstdcxx >=14",
@@ -80,6 +82,25 @@ def test_a_package_with_conda_forges_requirements_is_solved_for_a_rootfs(tmp_pat
         "python_abi 3.11.* *_cp311",
     ]
     solved = prefix.solve([channel.url(tmp_path / "stand-ins"), url], needs)
-    assert [each.name.normalized for each in solved if each.name.normalized not in names] == [
+    assert [each.name.normalized for each in solved if "stand-ins" not in each.url] == [
         "libopenblas"
     ]
+
+
+def test_a_package_of_pure_python_goes_to_the_python_of_the_rootfs(tmp_path, monkeypatch):
+    """No record of a channel tells where that is: the stand-in for Python does."""
+    monkeypatch.setattr(paths, "PACKAGE_CACHE", tmp_path / "cache")
+    (tmp_path / "stand-ins").mkdir()
+    prefix._write_stand_ins(tmp_path / "stand-ins", "openblas_py312h0000000_100")
+    recipe = {
+        "package": {"name": "pure", "version": "1"},
+        "build": {
+            "noarch": "python",
+            "script": 'mkdir -p "$PREFIX/site-packages" && touch "$PREFIX/site-packages/pure.py"',
+        },
+        "requirements": {"run": ["python"]},
+    }
+    builder.build_recipe(recipe, tmp_path / "channel", {}, print)
+    urls = [channel.url(tmp_path / name) for name in ("stand-ins", "channel")]
+    folder = prefix.install(urls, ["pure"], tmp_path / "prefix")
+    assert (folder / "lib/python3.12/site-packages/pure.py").is_file()

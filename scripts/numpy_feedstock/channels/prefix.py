@@ -1,9 +1,11 @@
 """Prefixes that py-rattler installs, and controls: prefixes whose numpy is unpatched again."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,9 +112,8 @@ def assemble(
     package = Package.from_file(path)
     needs = [spec for spec in package.depends if not spec.startswith("__")]
     with tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins:
-        names = _write_stand_ins(Path(stand_ins), package.build_string)
-        records = solve([channel.url(stand_ins), *channels], [*needs, *more])
-    _install([record for record in records if record.name.normalized not in names], folder)
+        _write_stand_ins(Path(stand_ins), package.build_string)
+        _install(solve([channel.url(stand_ins), *channels], [*needs, *more]), folder)
     extract(path, folder)
 
 
@@ -126,32 +127,39 @@ def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
     )
 
 
-def _write_stand_ins(folder: Path, build_string: str) -> set[str]:
-    """Write a channel that lists what a rootfs provides; return the names of its packages.
+def _write_stand_ins(folder: Path, build_string: str) -> None:
+    """Write a channel of empty packages that stand for what a rootfs provides.
 
     build_string : of a numpy package, "mkl_py311h..._100": its Python is the rootfs's
     """
     minor = build_string.split("_py3")[1].split("h")[0]
     stand_ins = {name: (_ANY_VERSION, "0") for name in _PROVIDED_BY_ROOTFS}
+    # its version tells where packages of pure Python go
     stand_ins["python"] = (f"3.{minor}.{_ANY_VERSION}", "0_cpython")
     stand_ins["python_abi"] = (f"3.{minor}", f"0_cp3{minor}")
+    subdir = channel.this_platform()
+    for name in (subdir, "noarch"):
+        (folder / name).mkdir()
     index = {}
     for name, (version, build) in stand_ins.items():
-        index[f"{name}-{version}-{build}.conda"] = {
-            "name": name,
-            "version": version,
-            "build": build,
-            "build_number": 0,
-            "depends": [],
-            "subdir": channel.this_platform(),
-            "sha256": "0" * 64,
-            "size": 1,
-        }
-    for subdir, packages in ((channel.this_platform(), index), ("noarch", {})):
-        (folder / subdir).mkdir()
-        repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": packages}
-        (folder / subdir / "repodata.json").write_text(json.dumps(repodata))
-    return set(stand_ins)
+        filename = f"{name}-{version}-{build}.tar.bz2"
+        record = {"name": name, "version": version, "build": build, "build_number": 0}
+        record |= {"depends": [], "subdir": subdir}
+        index[filename] = record
+        _write_empty_package(folder / subdir / filename, record)
+    for name, packages in ((subdir, index), ("noarch", {})):
+        repodata = {"info": {"subdir": name}, "packages": packages, "packages.conda": {}}
+        (folder / name / "repodata.json").write_text(json.dumps(repodata))
+
+
+def _write_empty_package(path: Path, record: dict[str, Any]) -> None:
+    members = {"info/index.json": record, "info/paths.json": {"paths": [], "paths_version": 1}}
+    with tarfile.open(path, "w:bz2") as archive:
+        for name, content in members.items():
+            data = json.dumps(content).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
 
 
 def activated(prefix: Path) -> dict[str, str]:
