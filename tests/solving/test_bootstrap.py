@@ -2,12 +2,18 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from helpers import conda_forge
+from helpers.shipped import PYTHON
+from numpy_feedstock.building import bootstrap
+from numpy_feedstock.building.bootstrap import debian, machine
+from numpy_feedstock.channels import channel, prefix
 from solving.reduce_records import complete_run_exports
 
 pytestmark = pytest.mark.packages
@@ -68,8 +74,6 @@ def differing_requirements(made):
     for record in made:
         rows = theirs(record)
         known = {name for row in rows for name in names_of(row["depends"])}
-        if any(row.get("noarch") for row in rows):
-            known.add("python_abi")  # a wheel's package is for one Python here
         more = names_of(record["depends"]) - known
         if rows and more:
             found.setdefault(record["name"], set()).update(more)
@@ -139,3 +143,66 @@ def _bounds(depends):
     """The bounds on the flavour's library and on libblas, without hashes."""
     found = [spec for spec in depends if spec.split()[0] in ("mkl", "libopenblas", "libblas")]
     return {re.sub(r"_h[0-9a-f]{7}_", "*_", spec.replace("==", "")) for spec in found}
+
+
+# --- the channel of another Python
+
+
+@pytest.fixture(scope="module")
+def debians(channels):
+    """(minor version, channel's folder) of a Python that this machine lacks and Debian has."""
+    for python in debian.python_suites():
+        if python != PYTHON and machine.find_interpreter(python).python_suite:
+            return python, bootstrap.ensure(python, print)
+    pytest.skip("this machine has every Python that Debian's packages would be taken for")
+
+
+def test_another_python_takes_no_second_copy_of_what_both_share(channels, debians):
+    first = Path(channels[1].removeprefix("file://"))
+    mine = {path.name: path.stat().st_ino for path in first.glob("*/*.conda")}
+    theirs = {path.name: path.stat().st_ino for path in debians[1].glob("*/*.conda")}
+    shared = {name for name in mine.keys() & theirs.keys() if mine[name] == theirs[name]}
+    own = mine.keys() - shared
+    assert {name.split("-")[0] for name in own} == {
+        "python",
+        "python_abi",
+        "cython",
+        "hypothesis",
+        "setuptools",
+    }
+    assert len(shared) > 40
+
+
+def test_another_python_leaves_what_packages_of_the_first_were_built_from(channels, debians):
+    first = Path(channels[1].removeprefix("file://"))
+    before = first.stat().st_ino, bootstrap.made_from([first])
+    # made anew, with what both share
+    shutil.rmtree(debians[1])
+    bootstrap.ensure(debians[0], print)
+    assert bootstrap.ensure(PYTHON, print) == first
+    assert (first.stat().st_ino, bootstrap.made_from([first])) == before
+
+
+_MODULES = "bz2, ctypes, curses, lzma, readline, sqlite3, ssl, uuid, zlib, zoneinfo"
+
+
+def test_debians_python_runs_wherever_it_is_installed(debians, tmp_path):
+    """On this machine's older glibc, too, with every module, and the programs that it starts."""
+    python, folder = debians
+    made = prefix.install([channel.url(folder)], [f"python={python}", "meson"], tmp_path / "prefix")
+    code = (
+        f"import subprocess, sys, sysconfig, {_MODULES}\n"
+        "again = [sys.executable, '-c', 'import sys; print(sys.prefix, *sys.version_info[:2])']\n"
+        "print(subprocess.check_output(again, text=True), end='')\n"
+        "print(sysconfig.get_path('purelib'), sysconfig.get_config_var('INCLUDEPY'))\n"
+    )
+    run = [made / "bin" / "python", "-Ic", code]
+    shown = subprocess.check_output(run, text=True, cwd=tmp_path).splitlines()
+    assert shown == [
+        f"{made} {python.replace('.', ' ')}",
+        f"{made}/lib/python{python}/site-packages {made}/include/python{python}",
+    ]
+    # the program of a package of pure Python; the machine's own programs keep their libraries
+    subprocess.run([made / "bin" / "meson", "--version"], check=True)
+    started = "import subprocess; subprocess.run(['/bin/ls', '/'], check=True)"
+    subprocess.run([made / "bin" / "python", "-c", started], check=True, capture_output=True)

@@ -1,36 +1,107 @@
-"""The bootstrap channel's rules: wheels to recipes, and what the machine lacks."""
+"""The bootstrap channel's rules: wheels to recipes, Pythons, and what the machine lacks."""
 
-import email
+import os
+import subprocess
+import sys
+import zipfile
 
 import pytest
 import yaml
 
-from numpy_feedstock import paths
+from numpy_feedstock import paths, variant
 from numpy_feedstock.building import bootstrap
-from numpy_feedstock.building.bootstrap import machine, wheels
+from numpy_feedstock.building.bootstrap import debian, machine, wheels
 from numpy_feedstock.errors import FeedstockError, UsageError
+
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
+LISTS = [*bootstrap.SHARED_WHEELS, *bootstrap.PYTHON_WHEELS]
+
+
+# --- wheels
 
 
 def test_requirements_become_match_specs():
-    metadata = email.message_from_string(
-        "Requires-Dist: packaging>=24.0\n"
-        "Requires-Dist: pyproject_hooks\n"
-        "Requires-Dist: colorama; os_name == 'nt'\n"
-        "Requires-Dist: uv>=0.1; extra == 'uv'\n"
-        "Requires-Dist: build<2,>=1.0; python_version >= '3.8'\n"
-    )
-    assert list(wheels.run_requirements(metadata)) == [
+    required = [
+        "packaging>=24.0",
+        "pyproject_hooks",
+        "colorama; os_name == 'nt'",
+        "uv>=0.1; extra == 'uv'",
+        "build<2,>=1.0; python_version >= '3.8'",
+    ]
+    assert list(wheels.run_requirements(required, "3.11")) == [
         "packaging >=24.0",
         "pyproject_hooks",
         "python-build <2,>=1.0",
     ]
 
 
-@pytest.mark.parametrize("name", ["wheels.txt", "mkl-2026.txt"])
+@pytest.mark.parametrize(("python", "expected"), [("3.11", ["old"]), ("3.14", ["new"])])
+def test_the_python_of_the_channel_decides_markers_not_the_running_one(python, expected):
+    required = ["old; python_version < '3.13'", "new; python_full_version >= '3.13'"]
+    assert list(wheels.run_requirements(required, python)) == expected
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A function that makes a wheel with these tags; its path."""
+
+    def make(tags):
+        path = tmp_path / f"some_tool-1.2-{tags}.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("some_tool.py", "def main(): pass\n")
+            archive.writestr(
+                "some_tool-1.2.dist-info/METADATA",
+                "Metadata-Version: 2.1\nName: some-tool\nVersion: 1.2\nSummary: A tool.\n"
+                "Requires-Python: >=3.9,!=3.10.1\nRequires-Dist: packaging\n",
+            )
+            archive.writestr(
+                "some_tool-1.2.dist-info/entry_points.txt",
+                "[console_scripts]\nsome-tool = some_tool:main\n[other]\nx = some_tool:main\n",
+            )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("tags", ["py3-none-any", "py2.py3-none-any"])
+def test_a_wheel_of_pure_python_becomes_one_package_for_all_pythons(wheel, tags):
+    made = wheels.recipe(wheel(tags), "3.11")
+    assert made["package"] == {"name": "some-tool", "version": "1.2"}
+    assert made["build"]["noarch"] == "python"
+    assert made["build"]["python"] == {"entry_points": ["some-tool = some_tool:main"]}
+    assert made["requirements"] == {"run": ["python >=3.9,!=3.10.1", "packaging"]}
+
+
+@pytest.mark.parametrize("tags", ["cp312-cp312-manylinux_2_17_x86_64", "cp38-abi3-linux_x86_64"])
+def test_a_compiled_wheel_becomes_a_package_that_names_its_python(wheel, tags):
+    made = wheels.recipe(wheel(tags), "3.12")
+    assert "noarch" not in made["build"]
+    assert made["build"]["string"].startswith("py312h")
+    assert made["requirements"] == {"host": ["python", "pip"], "run": ["python", "packaging"]}
+
+
+@pytest.mark.parametrize("name", LISTS)
 def test_every_wheel_is_pinned_by_hash(name):
     lines = (bootstrap.HERE / name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith((" ", "#"))]
-    assert pins and all("==" in pin and pin.endswith("\\") for pin in pins)
+    assert pins and all(" \\" in pin and "==" in pin for pin in pins)
+
+
+@pytest.mark.parametrize("name", bootstrap.SHARED_WHEELS)
+def test_a_release_that_not_all_pythons_share_is_not_in_a_shared_list(name):
+    lines = (bootstrap.HERE / name).read_text().splitlines()
+    assert [line for line in lines if "python_" in line] == []
+
+
+def test_the_wheels_of_mkl_are_those_that_the_build_config_names():
+    pinned = yaml.safe_load(paths.BUILD_CONFIG.read_text())["blas_impl"]
+    named = [line["then"].split()[1] for line in pinned if isinstance(line, dict)]
+    lists = [(bootstrap.HERE / name).read_text() for name in bootstrap.SHARED_WHEELS]
+    for release, text in zip(named, lists, strict=True):
+        assert f"\nmkl-devel=={release}." in text
+
+
+# --- Debian's gcc
 
 
 def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_path):
@@ -40,7 +111,7 @@ def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_pa
         match=r"missing on this machine: gcc, g\+\+\n"
         r"  remedy: on Debian: apt-get install gcc g\+\+",
     ):
-        machine.inspect(_running())
+        machine.inspect()
 
 
 @pytest.mark.parametrize("other", ["12.2.0", "15.1.0"])
@@ -48,7 +119,7 @@ def test_another_gcc_does_not_stand_in_for_the_one_that_is_pinned(monkeypatch, t
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     with pytest.raises(FeedstockError) as raised:
-        bootstrap.download_gcc(other, print)
+        debian.download_gcc(other, print)
     said = str(raised.value)
     assert "Debian's gcc 14 cannot be downloaded: no archive" in said
     assert "expected: gcc 14, which conda_build_config.yaml pins" in said
@@ -59,32 +130,152 @@ def test_another_gcc_does_not_stand_in_for_the_one_that_is_pinned(monkeypatch, t
 
 def test_a_machine_whose_own_gcc_is_the_pinned_one_needs_no_other(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    assert bootstrap.download_gcc("14.2.0", pytest.fail) is None
+    assert debian.download_gcc("14.2.0", pytest.fail) is None
 
 
 def test_the_gcc_that_is_downloaded_is_the_one_that_the_build_config_pins():
     pinned = yaml.safe_load(paths.BUILD_CONFIG.read_text())
-    wanted = str(yaml.safe_load(bootstrap.DEBIAN_GCC.read_text())["gcc"])
+    wanted = str(debian.read(debian.GCC)["gcc"])
     for compiler in ("c", "cxx"):
         assert {"if": "linux", "then": wanted} in pinned[f"{compiler}_compiler_version"]
     assert pinned["fortran_compiler_version"] == [wanted]
 
 
-def test_the_wheels_of_mkl_are_those_that_the_build_config_names():
-    pinned = yaml.safe_load(paths.BUILD_CONFIG.read_text())["blas_impl"]
-    named = [line["then"].split()[1] for line in pinned if isinstance(line, dict)]
-    lists = [(bootstrap.HERE / name).read_text() for name in ("wheels.txt", "mkl-2026.txt")]
-    for release, text in zip(named, lists, strict=True):
-        assert f"\nmkl-devel=={release}." in text
+# --- Pythons
 
 
-def test_a_python_that_is_not_there(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="no python3.99 on PATH"):
+def write_program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def answering(tmp_path):
+    """A function that writes a program which answers as the Python of a version does."""
+    include = tmp_path / "include"
+    include.mkdir()
+    (include / "Python.h").touch()
+
+    def write(path, version, include=include):
+        answer = f'{{"program": "{path}", "version": "{version}", "include": "{include}"}}'
+        write_program(path, f"echo '{answer}'")
+        return path
+
+    return write
+
+
+def test_a_python_is_found_behind_a_program_that_answers_for_others(
+    monkeypatch, tmp_path, answering
+):
+    """As pyenv's shims do: they are the first on PATH and refuse."""
+    shim = tmp_path / "shims" / "python3.99"
+    write_program(shim, "echo 'python3.99: command not found' >&2; exit 127")
+    program = answering(tmp_path / "bin" / "python3.99", "3.99.1")
+    monkeypatch.setenv("PATH", f"{shim.parent}{os.pathsep}{program.parent}{os.pathsep}/bin")
+    found = machine.find_interpreter("3.99")
+    assert (found.interpreter, found.python_version) == (str(program), "3.99.1")
+
+
+def test_the_newest_python_of_a_version_manager_is_found_beside_the_running_one(
+    monkeypatch, tmp_path, answering
+):
+    versions = tmp_path / "versions"
+    for name in ("3.99.9", "3.99.10", "3.98.1"):
+        minor = ".".join(name.split(".")[:2])
+        answering(versions / name / "bin" / f"python{minor}", name)
+    monkeypatch.setattr(sys, "base_prefix", str(versions / "3.11.7"))
+    monkeypatch.setenv("PATH", "/bin")
+    found = machine.find_interpreter("3.99")
+    assert found.interpreter == str(versions / "3.99.10" / "bin" / "python3.99")
+
+
+def test_the_running_python_is_the_base_of_its_environment():
+    found = machine.find_interpreter(RUNNING)
+    command = [found.interpreter, "-c", "import sys; print(sys.prefix == sys.base_prefix)"]
+    assert subprocess.check_output(command, text=True) == "True\n"
+
+
+def test_a_python_without_headers_is_refused_with_the_package_that_has_them(
+    monkeypatch, tmp_path, answering
+):
+    program = answering(tmp_path / "bin" / "python3.99", "3.99.1", include=tmp_path / "none")
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}/bin")
+    with pytest.raises(UsageError) as raised:
         machine.find_interpreter("3.99")
+    assert f"missing on this machine: python3.99-dev (the headers of {program})" in str(
+        raised.value
+    )
+    assert "remedy: on Debian: apt-get install python3.99-dev" in str(raised.value)
 
 
-def _running():
-    import sys
+@pytest.fixture
+def lonely(monkeypatch, tmp_path):
+    """A machine on which only the running Python is."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "versions" / "3.11.7"))
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    return tmp_path
 
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+def test_a_python_that_is_nowhere_is_refused(lonely):
+    with pytest.raises(UsageError, match="no python3.99 on PATH") as raised:
+        machine.find_interpreter("3.99")
+    assert "3.13 and 3.14 are taken from Debian" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "python", [each for each in debian.python_suites() if each != RUNNING] or ["3.14"]
+)
+def test_a_python_that_the_machine_lacks_is_debians(lonely, python):
+    found = machine.find_interpreter(python)
+    assert (found.interpreter, found.python_suite) == ("", debian.python_suites()[python])
+    assert found.abi == f"cp3{python.split('.')[1]}"
+    # no apt on this machine
+    with pytest.raises(FeedstockError) as raised:
+        debian.download_python(python, print)
+    said = str(raised.value)
+    assert f"Debian's Python {python} cannot be downloaded: no archive" in said
+    assert f"remedy:   install python{python}, or name another --python" in said
+    assert not list(lonely.glob("build/*"))
+
+
+def test_debian_is_asked_for_pythons_of_the_build_config_alone():
+    assert set(debian.python_suites()) <= set(variant.known_pythons())
+
+
+@pytest.mark.parametrize(
+    ("python", "build"), [("3.11", "cpython"), ("3.12", "cpython"), ("3.13", "cp313")]
+)
+def test_the_build_string_of_python_is_conda_forges(python, build):
+    assert machine.Interpreter(python, "", "").build == build
+
+
+# --- the channels of Pythons
+
+
+def test_a_channel_shares_the_files_of_the_packages_and_nothing_that_is_written_to(tmp_path):
+    shared = tmp_path / "bootstrap"
+    (shared / "linux-64").mkdir(parents=True)
+    names = ["linux-64/mkl-1-0.conda", "linux-64/repodata.json", bootstrap.MARKER]
+    for name in names:
+        (shared / name).write_text(name)
+    bootstrap._link_packages(shared, tmp_path / "bootstrap-3.11")
+    linked = {
+        str(path.relative_to(tmp_path / "bootstrap-3.11")): path.stat().st_nlink
+        for path in (tmp_path / "bootstrap-3.11").rglob("*")
+        if path.is_file()
+    }
+    assert linked == {"linux-64/mkl-1-0.conda": 2, "linux-64/repodata.json": 1}
+
+
+def test_the_packages_are_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    shared = tmp_path / "bootstrap"
+    shared.mkdir()
+    (shared / "mkl-1-0.conda").write_text("bytes")
+    bootstrap._link_packages(shared, tmp_path / "bootstrap-3.11")
+    assert (tmp_path / "bootstrap-3.11" / "mkl-1-0.conda").read_text() == "bytes"

@@ -65,7 +65,7 @@ def test_the_plan_says_what_is_there(two, tmp_path, fields, state):
 
 
 def test_the_plan_names_an_interpreter_that_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(build.machine, "inspect", missing)
+    monkeypatch.setattr(build.bootstrap, "check", missing)
     settings = build.Settings(["bootstrap"], tmp_path, "fast")
     wanted = variant.select(["2.3.5"], ["3.14"], ["openblas"], "linux-64")
     (row,) = build.make_plan(wanted, settings)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .. import child, files, git, options, paths, variant
 from ..building import bootstrap, builder, compiler_cache, sdist, workspace
-from ..building.bootstrap import machine
 from ..channels import channel, channel_folder
 from ..errors import FeedstockError, UsageError
 from ..packages import canonical, junit, package_tests
@@ -172,7 +171,7 @@ def _problem(python: str, names: list[str]) -> str:
     if names != ["bootstrap"]:
         return ""
     try:
-        machine.inspect(python)
+        bootstrap.check(python)
     except FeedstockError as error:
         return _first_line(error)
     return ""

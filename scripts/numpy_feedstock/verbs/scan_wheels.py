@@ -69,7 +69,9 @@ def measure_releases(
     """
     started = time.monotonic()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    mkl = released.unpack_mkl(bootstrap.download_wheels(sys.executable, python, say))
+    mkl = released.unpack_mkl(
+        bootstrap.download_wheels(bootstrap.SHARED_WHEELS, sys.executable, python, say)
+    )
     folders = {release: released.unpack_release(release) for release in releases}
     args = ("--trials", trials, "--timeout", timeout, *_THREADS)
     with tempfile.TemporaryDirectory(prefix="scan-wheels-") as folder:

@@ -1,9 +1,12 @@
-"""The bootstrap channel: PyPI's wheels and this machine's Python as a conda channel.
+"""The bootstrap channel: PyPI's wheels and a Python as a conda channel.
 
 It stands in for conda-forge where no conda channel can be reached. It has the
 packages that the recipe asks for, under conda-forge's names. ``recipes/`` says how
-they are made, one folder for each source. Every other wheel of ``wheels.txt``
-becomes a package by one rule.
+they are made, one folder for each source. Every other wheel of the lists becomes a
+package by one rule.
+
+What all Pythons share is made once, in build/bootstrap. The channel of each Python,
+build/bootstrap-3.11, has hard links to those packages beside its own.
 """
 
 import dataclasses
@@ -13,23 +16,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ... import child, paths
 from ...errors import FeedstockError
-from .. import apt, compiler_cache
-from . import machine
-from .machine import Machine
+from ...progress import Say
+from .. import compiler_cache
+from . import debian, machine
+from .machine import Interpreter, Machine
 
 HERE = Path(__file__).parent
 MARKER = "made-from.json"
-DEBIAN_GCC = HERE / "recipes" / "gcc" / "debian.yaml"
 # in the order in which they are built: the later ones use the earlier
-RECIPES = ("python", "tools", "mkl", "openblas", "netlib", "sysroot", "compilers")
-
-Say = Callable[[str], None]
+SHARED_RECIPES = ("tools", "mkl", "openblas", "netlib", "gcc", "sysroot", "compilers")
+SHARED_WHEELS = ("wheels.txt", "mkl-2026.txt")
+PYTHON_WHEELS = ("python-wheels.txt",)
 
 
 def ensure(python: str, say: Say) -> Path:
@@ -42,32 +45,56 @@ def ensure(python: str, say: Say) -> Path:
     all. Raises UsageError when the machine lacks the interpreter, its headers or a
     compiler, and FeedstockError when a download or a build fails.
     """
-    facts = machine.inspect(python)
+    facts = machine.inspect()
+    interpreter = machine.find_interpreter(python)
     channel = paths.BUILD / f"bootstrap-{python}"
-    identity = _identity(facts)
-    # Debian's gcc is looked for when the channel is made, not each time
-    if any(identity.items() <= made.items() for made in made_from([channel])):
+    identity = {
+        **_shared_identity(facts),
+        **dataclasses.asdict(interpreter),
+        "python_recipes": _digest(["python"], PYTHON_WHEELS),
+    }
+    if _is_made_from(channel, identity):
         return channel
+    shared = _ensure_shared(facts, say)
+    (made,) = made_from([shared])
 
-    gcc = download_gcc(facts.machine_gcc, say)
-    folder = download_wheels(facts.interpreter, python, say)
-    partial = channel.with_suffix(channel.suffix + ".partial")
-    for leftover in (partial, channel):
-        shutil.rmtree(leftover, ignore_errors=True)
+    context, packages = _python_context(facts, interpreter, say)
+    context["wheels"] = str(download_wheels(PYTHON_WHEELS, context["interpreter"], python, say))
+    partial = _new_partial(channel)
+    _link_packages(shared, partial)
+    _fill(partial, ["python"], context, say)
+    _finish(partial, channel, {**made, **identity, "debian_python": packages})
+    say(f"bootstrap channel for Python {python}: {_describe(channel)}")
+    return channel
+
+
+def check(python: str) -> None:
+    """Raise UsageError when this machine lacks something that ensure() needs."""
+    machine.inspect()
+    machine.find_interpreter(python)
+
+
+def _ensure_shared(facts: Machine, say: Say) -> Path:
+    """Return the folder with the packages that all Pythons share."""
+    channel = paths.BUILD / "bootstrap"
+    identity = _shared_identity(facts)
+    # Debian's gcc is looked for when the channel is made, not each time
+    if _is_made_from(channel, identity):
+        return channel
+    gcc = debian.download_gcc(facts.machine_gcc, say)
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    folder = download_wheels(SHARED_WHEELS, sys.executable, running, say)
     context = {
         **dataclasses.asdict(facts),
         **_gcc_context(facts, gcc),
         **_wheel_context(folder),
         "sccache": str(compiler_cache.program()),
     }
-    log = paths.LOGS / f"bootstrap-{python}.log"
-    log.unlink(missing_ok=True)
-    made = child.run(build_packages, str(partial), context, log=log, say=say)
+    partial = _new_partial(channel)
+    _fill(partial, SHARED_RECIPES, context, say)
     debs = gcc.glob("*.deb") if gcc else []
-    identity["debian_gcc"] = sorted(deb.name for deb in debs)
-    (partial / MARKER).write_text(json.dumps(identity, indent=1))
-    partial.rename(channel)
-    say(f"bootstrap channel: {made} packages, {_size(channel) >> 20} MB")
+    _finish(partial, channel, {**identity, "debian_gcc": sorted(deb.name for deb in debs)})
+    say(f"bootstrap channel, what all Pythons share: {_describe(channel)}")
     return channel
 
 
@@ -77,21 +104,63 @@ def made_from(folders: Iterable[Path | str]) -> list[dict[str, Any]]:
     return [json.loads(marker.read_text()) for marker in markers if marker.exists()]
 
 
-def download_wheels(interpreter: str, python: str, say: Say) -> Path:
-    """Download the wheels of both lists through pip, and check their hashes.
+def _is_made_from(channel: Path, identity: dict[str, Any]) -> bool:
+    return any(identity.items() <= made.items() for made in made_from([channel]))
 
+
+def _new_partial(channel: Path) -> Path:
+    """Return the path of the folder that becomes the channel. Nothing is there any more."""
+    partial = channel.with_name(f"{channel.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    return partial
+
+
+def _fill(partial: Path, names: Iterable[str], context: dict[str, Any], say: Say) -> None:
+    """Build packages into a folder in a child process."""
+    log = paths.LOGS / f"{partial.stem}.log"
+    log.unlink(missing_ok=True)
+    child.run(build_packages, str(partial), list(names), context, log=log, say=say)
+
+
+def _finish(partial: Path, channel: Path, made: dict[str, Any]) -> None:
+    """Say in the finished folder what it was made from, and move it into its place."""
+    (partial / MARKER).write_text(json.dumps(made, indent=1))
+    shutil.rmtree(channel, ignore_errors=True)
+    partial.rename(channel)
+
+
+def _link_packages(shared: Path, channel: Path) -> None:
+    """Give a new channel the packages of another one and its index."""
+    shutil.copytree(shared, channel, ignore=shutil.ignore_patterns(MARKER), copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    if source.endswith(".conda"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # a file system without hard links
+            pass
+    shutil.copy2(source, target)
+
+
+def download_wheels(lists: Iterable[str], interpreter: str, python: str, say: Say) -> Path:
+    """Download the wheels of lists through pip, and check their hashes.
+
+    lists : names of files in this folder
     interpreter : path of the Python that the wheels are for
     python : its minor version
 
-    Returns the folder of wheels.txt's. Those of mkl-2026.txt are in a folder in it,
+    Returns the folder of the first list's. Those of each other list are in a folder in it,
     because one folder cannot hold two releases of a project.
     """
-    lists = [HERE / "wheels.txt", HERE / "mkl-2026.txt"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in lists)).hexdigest()
+    files = [HERE / name for name in lists]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     # named after the lists, so that no wheel of older ones is in it
     folder = paths.WHEELS / f"{python}-{digest[:8]}"
-    for pins, target in zip(lists, [folder, folder / "mkl-2026"], strict=True):
-        say(f"downloading the wheels of {pins.name}")
+    for number, pins in enumerate(files):
+        target = folder / pins.stem if number else folder
+        say(f"downloading the wheels of {pins.name} for Python {python}")
         pip = [sys.executable, "-m", "pip", "--python", interpreter, "download", "-qq"]
         strict = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
         command = [
@@ -112,77 +181,39 @@ def download_wheels(interpreter: str, python: str, say: Say) -> Path:
     return folder
 
 
-def download_gcc(machine_gcc: str, say: Say) -> Path | None:
-    """Download Debian's packages of the gcc that conda_build_config.yaml pins.
-
-    machine_gcc : the version of this machine's own gcc
-
-    Returns their folder, or None where the machine's own gcc is of that major version.
-    Raises FeedstockError when they cannot be had. Another compiler does not stand in:
-    the package would have the name of one that gcc 14 compiled.
-    """
-    import yaml
-
-    wanted = yaml.safe_load(DEBIAN_GCC.read_text())
-    if int(machine_gcc.split(".")[0]) == wanted["gcc"]:
-        return None
-    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
-    # named after the list, so that no package of an older one is in it
-    packages = paths.BUILD / f"gcc-{digest[:8]}"
-    if packages.exists():
-        return packages
-    say(f"downloading Debian's gcc {wanted['gcc']}")
-    partial = packages.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        apt.download(wanted["packages"], wanted["suite"], partial)
-    except FeedstockError as error:
-        raise FeedstockError(
-            f"Debian's gcc {wanted['gcc']} cannot be downloaded: {error}",
-            expected=f"gcc {wanted['gcc']}, which {paths.BUILD_CONFIG.name} pins",
-            found=f"gcc {machine_gcc} on this machine",
-            remedy=f"make gcc and g++ of version {wanted['gcc']} the first on PATH, "
-            "or name a conda channel with --channel",
-        ) from error
-    partial.rename(packages)
-    return packages
-
-
-def build_packages(channel: str, context: dict[str, Any], say: Say) -> int:
-    """Build every package into a channel, and return their number. Runs in a child process.
+def build_packages(channel: str, names: list[str], context: dict[str, Any], say: Say) -> None:
+    """Build packages into a channel. Runs in a child process.
 
     channel : path of the channel's folder
-    context : variables for the recipes
+    names : of the recipes
+    context : variables for the recipes; the wheels of its folder ``wheels`` become packages, too
     """
     from packaging.utils import canonicalize_name, parse_wheel_filename
 
     from .. import builder
     from . import wheels
 
-    names = list(RECIPES)
-    if context["debian_gcc"]:
-        # before sysroot and compilers, which use it
-        names.insert(names.index("sysroot"), "gcc")
     for name in names:
+        # the machine's own gcc needs no package
+        if name == "gcc" and not context["debian_gcc"]:
+            continue
         recipe = HERE / "recipes" / name / "recipe.yaml"
         for values in context["mkl"] if name == "mkl" else [{}]:
             builder.build_recipe(recipe, channel, {**context, **values}, say)
     for wheel in sorted(Path(context["wheels"]).glob("*.whl")):
         if canonicalize_name(parse_wheel_filename(wheel.name)[0]) not in wheels.TAKEN_APART:
-            builder.build_recipe(wheels.recipe(wheel), channel, context, say)
+            recipe_of_wheel = wheels.recipe(wheel, context["python_minor"])
+            builder.build_recipe(recipe_of_wheel, channel, context, say)
     for leftover in ("bld", "src_cache", "test", "rattler-build-log.txt"):
         target = Path(channel, leftover)
         if target.is_dir():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
-    return len(list(Path(channel).glob("*/*.conda")))
 
 
 def _gcc_context(facts: Machine, gcc: Path | None) -> dict[str, str]:
     """Variables for the recipes of the compilers."""
-    import yaml
-
     if gcc is None:
         command = ["gcc", "-print-file-name=libgcc_s.so.1"]
         library = subprocess.check_output(command, text=True).strip()
@@ -197,18 +228,22 @@ def _gcc_context(facts: Machine, gcc: Path | None) -> dict[str, str]:
         "debian_gcc": str(gcc),
         "gcc_version": deb.name.split("_")[1].split("-")[0],
         "libgcc_file": "",
-        "libgcc_glibc": yaml.safe_load(DEBIAN_GCC.read_text())["libgcc_glibc"],
+        "libgcc_glibc": debian.read(debian.GCC)["libgcc_glibc"],
     }
 
 
 def _wheel_context(folder: Path) -> dict[str, Any]:
-    """Variables for the recipes that take wheels apart."""
+    """Variables for the recipes that take wheels apart, and for the wheels of pure Python."""
+    from ... import variant
     from . import wheels
 
     versions = wheels.versions(folder)
     return {
         **versions,
         "wheels": str(folder),
+        "interpreter": sys.executable,
+        # what they require is decided for the oldest Python
+        "python_minor": variant.known_pythons()[0],
         "openblas_version": versions["ngsolve_openblas_version"].split(".post")[0],
         "mkl": [
             {**wheels.versions(each), "mkl_wheels": str(each)}
@@ -217,18 +252,52 @@ def _wheel_context(folder: Path) -> dict[str, Any]:
     }
 
 
-def _identity(facts: Machine) -> dict[str, Any]:
-    """What a channel is made from: another machine, other recipes or other lists make it anew."""
-    digest = hashlib.sha256()
-    for path in sorted(HERE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.name.encode() + path.read_bytes())
+def _python_context(
+    facts: Machine, interpreter: Interpreter, say: Say
+) -> tuple[dict[str, str], list[str]]:
+    """Variables for the recipe of Python, and the names of the packages of Debian's."""
+    context = {
+        **dataclasses.asdict(facts),
+        **dataclasses.asdict(interpreter),
+        "python_abi": interpreter.abi,
+        "python_build": interpreter.build,
+        "debian_libraries": "",
+    }
+    if interpreter.interpreter:
+        return context, []
+    packages = debian.download_python(interpreter.python_minor, say)
+    debs = sorted(deb.name for deb in packages.glob("*.deb"))
+    program = debian.unpack_python(packages, interpreter.python_minor)
+    context.update(
+        interpreter=str(program),
+        debian_libraries=str(program.parent / debian.LIBRARIES),
+        python_version=machine.version_of(program),
+    )
+    return context, debs
+
+
+def _shared_identity(facts: Machine) -> dict[str, Any]:
+    """What the shared packages are made from: another machine or other lists make them anew."""
     return {
         **dataclasses.asdict(facts),
         "sccache": os.fspath(compiler_cache.program()),
-        "recipes": digest.hexdigest(),
+        "recipes": _digest(SHARED_RECIPES, SHARED_WHEELS),
     }
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _digest(recipes: Iterable[str], lists: Iterable[str]) -> str:
+    """Digest of recipes and lists of wheels, and of the modules that make packages of them."""
+    folders = [HERE / "recipes" / name for name in recipes]
+    files = [path for folder in folders for path in sorted(folder.rglob("*"))]
+    files += [HERE / name for name in (*lists, "__init__.py", "wheels.py")]
+    digest = hashlib.sha256()
+    for path in files:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _describe(folder: Path) -> str:
+    packages = list(folder.glob("*/*.conda"))
+    size = sum(path.stat().st_size for path in packages)
+    return f"{len(packages)} packages, {size >> 20} MB"

@@ -1,4 +1,4 @@
-"""What of this machine ends up in the bootstrap channel: its Python, its glibc and its gcc."""
+"""What of this machine ends up in the bootstrap channel: its Pythons, its glibc and its gcc."""
 
 import json
 import os
@@ -6,16 +6,19 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UsageError
+from . import debian
 
 _PYTHON_FACTS = """
-import json, platform, sys, sysconfig
+import json, os, platform, sys, sysconfig
+program = os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2])
 print(json.dumps({
+    "program": os.path.realpath(program),
     "version": platform.python_version(),
-    "abi": "cp%d%d" % sys.version_info[:2],
     "include": sysconfig.get_path("include"),
 }))
 """
@@ -25,24 +28,35 @@ _LAST_CPYTHON = (3, 12)
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide what the channel's packages are made of."""
+    """The facts that decide what the packages that all Pythons share are made of."""
 
-    interpreter: str  # path of the Python that is copied
-    python_minor: str  # "3.11"
-    python_version: str  # "3.11.7"
-    python_abi: str  # "cp311"
-    python_build: str  # end of the build string of conda-forge's python
     machine_glibc: str  # "2.36"
     machine_gcc: str  # "12.2.0"
 
 
-def inspect(python: str) -> Machine:
-    """Return the facts about this machine.
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that the channel gets: one of this machine, or Debian's."""
 
-    python : the minor version that the packages are for, "3.11"
+    python_minor: str  # "3.11"
+    interpreter: str  # path of the program; "" for Debian's
+    python_version: str  # "3.11.7"; "" for Debian's
+    python_suite: str = ""  # suite of Debian that it is taken from
 
-    Raises UsageError, which names what is missing.
-    """
+    @property
+    def abi(self) -> str:
+        """The ABI tag, "cp311"."""
+        return f"cp{self.python_minor.replace('.', '')}"
+
+    @property
+    def build(self) -> str:
+        """The end of the build string of conda-forge's python."""
+        version = tuple(map(int, self.python_minor.split(".")))
+        return "cpython" if version <= _LAST_CPYTHON else self.abi
+
+
+def inspect() -> Machine:
+    """Return the facts about this machine. Raises UsageError, which names what is missing."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise UsageError(
             "the bootstrap channel cannot be made here: the wheels of MKL and of OpenBLAS "
@@ -51,50 +65,69 @@ def inspect(python: str) -> Machine:
             found=f"{platform.system()} {platform.machine()}",
             remedy="name a conda channel with --channel",
         )
-    interpreter = find_interpreter(python)
-    command = [interpreter, "-I", "-c", _PYTHON_FACTS]
-    facts = json.loads(subprocess.check_output(command, text=True))
-    _refuse_missing(python, interpreter, Path(facts["include"]))
-    version = tuple(map(int, python.split(".")))
+    _refuse_missing({name: name for name in ("gcc", "g++") if not shutil.which(name)})
     return Machine(
-        interpreter=interpreter,
-        python_minor=python,
-        python_version=facts["version"],
-        python_abi=facts["abi"],
-        python_build="cpython" if version <= _LAST_CPYTHON else facts["abi"],
         machine_glibc=(os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1],
         machine_gcc=subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip(),
     )
 
 
-def _refuse_missing(python: str, interpreter: str, include: Path) -> None:
-    missing = {name: name for name in ("gcc", "g++") if not shutil.which(name)}
-    if not Path(include, "Python.h").exists():
-        package = f"python{python}-dev"
-        missing[package] = f"{package} (the headers of {interpreter})"
+def find_interpreter(python: str) -> Interpreter:
+    """Return the Python of a minor version: this machine's, else Debian's.
+
+    Of a virtual environment it is the Python that the environment was made with. Raises
+    UsageError when there is none, and when its headers are missing.
+    """
+    for program in _programs(python):
+        answer = subprocess.run([program, "-Ic", _PYTHON_FACTS], capture_output=True, text=True)
+        # a version manager has programs that answer for Pythons that it does not have
+        if answer.returncode:
+            continue
+        facts = json.loads(answer.stdout)
+        if not Path(facts["include"], "Python.h").exists():
+            package = f"python{python}-dev"
+            _refuse_missing({package: f"{package} (the headers of {facts['program']})"})
+        return Interpreter(python, facts["program"], facts["version"])
+    suites = debian.python_suites()
+    if python in suites:
+        return Interpreter(python, "", "", suites[python])
+    raise UsageError(
+        f"no python{python} on PATH for the bootstrap channel to copy",
+        remedy="install it, or name another --python "
+        f"({' and '.join(suites)} are taken from Debian where the machine has none)",
+    )
+
+
+def version_of(program: Path) -> str:
+    """Return the version of a Python, "3.11.7"."""
+    command = [str(program), "-Ic", "import platform; print(platform.python_version())"]
+    answer: str = subprocess.check_output(command, text=True)
+    return answer.strip()
+
+
+def _programs(python: str) -> Iterator[Path]:
+    """Yield the programs that may be a Python of the minor version, the best first."""
+    if python == f"{sys.version_info[0]}.{sys.version_info[1]}":
+        yield Path(sys.executable)
+    name = f"python{python}"
+    for folder in os.get_exec_path():
+        if os.access(Path(folder, name), os.X_OK):
+            yield Path(folder, name)
+    # version managers have a folder for each version beside the others
+    beside = Path(os.path.realpath(sys.base_prefix)).parent
+    yield from sorted(beside.glob(f"*/bin/{name}"), key=_release, reverse=True)
+
+
+def _release(program: Path) -> tuple[int, ...]:
+    """The numbers in the name of a version manager's folder, "3.12.1"."""
+    numbers = program.parents[1].name.replace("-", ".").split(".")
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def _refuse_missing(missing: dict[str, str]) -> None:
+    """Raise UsageError when something is missing: {Debian's package: what is said about it}."""
     if missing:
         raise UsageError(
             f"missing on this machine: {', '.join(missing.values())}",
             remedy=f"on Debian: apt-get install {' '.join(missing)}",
         )
-
-
-def find_interpreter(python: str) -> str:
-    """Return the path of the base interpreter of a minor version: never a virtual environment's.
-
-    Raises UsageError when there is none.
-    """
-    if python == f"{sys.version_info[0]}.{sys.version_info[1]}":
-        return os.path.realpath(sys.executable)
-    found = shutil.which(f"python{python}")
-    if found:
-        command = [found, "-Ic", "import sys; print(sys.base_prefix)"]
-        # a version manager has programs that answer for Pythons that it does not have
-        probe = subprocess.run(command, capture_output=True, text=True)
-        if probe.returncode == 0:
-            base = Path(probe.stdout.strip())
-            return os.path.realpath(base / "bin" / f"python{python}")
-    raise UsageError(
-        f"no python{python} on PATH for the bootstrap channel to copy",
-        remedy="install it, or name another --python",
-    )

@@ -1,6 +1,9 @@
 """Copy the interpreter that runs this script, relocatable, into a prefix.
 
-usage: python -I copy_python.py PREFIX
+usage: python -I copy_python.py PREFIX [LIBRARIES]
+
+LIBRARIES : folder with the loader, the C library and the others that the interpreter needs,
+    where this machine's are too old for it
 
 The copy has no site-packages, because each wheel becomes a package of its own. It has
 no test suite, IDLE, bytecode or static libraries. Where a text file names the old prefix,
@@ -12,6 +15,7 @@ import os
 import re
 import shutil
 import site
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -80,23 +84,47 @@ def write_pkg_config(prefix: Path) -> None:
             (folder / f"{stem}{suffix}.pc").write_text(text)
 
 
+def bring_libraries(prefix: Path, libraries: Path) -> None:
+    """Copy the libraries, and let the interpreter use them instead of this machine's."""
+    folder = prefix / "lib" / "debian"
+    folder.mkdir()
+    for library in libraries.glob("*.so*"):
+        if library.is_file():
+            shutil.copy2(library, folder / library.name)
+    # rpath, not runpath: what the interpreter loads finds its libraries there, too
+    rpath = ["--force-rpath", "--set-rpath", "$ORIGIN/../lib/debian"]
+    loader = ["--set-interpreter", folder / "ld-linux-x86-64.so.2"]
+    # one after the other: patchelf 0.17 breaks the program when it changes both at once
+    for change in (rpath, loader):
+        subprocess.run(["patchelf", *change, prefix / "bin" / MINOR], check=True)
+
+
 def rewrite_build_variables(prefix: Path) -> None:
     """Put the new prefix into sysconfig's variables, and drop linker flags of the old one."""
-    old = re.escape(sys.base_prefix)
-    for path in (prefix / "lib" / MINOR).glob("_sysconfigdata_*.py"):
-        if path.is_symlink():
-            continue
+    library = prefix / "lib" / MINOR
+    variables = [path for path in library.glob("_sysconfigdata_*.py") if not path.is_symlink()]
+    old = re.escape(built_for(variables))
+    for path in variables:
         text = path.read_text()
         # a search path of the copied machine must not end up in what is built
         text = re.sub(rf"-(?:L|Wl,-rpath,|Wl,-rpath=){old}/lib(?![\w-])\S*?(?=[\s'])", "", text)
         text = re.sub(rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|['\s])", str(prefix), text)
         path.write_text(text)
-    for path in (prefix / "lib" / MINOR).glob("config-*/Makefile"):
+    for path in library.glob("config-*/Makefile"):
         path.write_text(
             re.sub(
                 rf"(?<![\w/.-]){old}(?=/(?:lib|include|share)\b|\s)", str(prefix), path.read_text()
             )
         )
+
+
+def built_for(variables: list[Path]) -> str:
+    """Return the prefix that sysconfig names. Debian's packages may be unpacked elsewhere."""
+    for path in variables:
+        found = re.search(r"'prefix': '([^']+)'", path.read_text())
+        if found:
+            return found[1]
+    return sys.base_prefix
 
 
 def undo_debian_layout(prefix: Path) -> None:
@@ -112,6 +140,8 @@ def undo_debian_layout(prefix: Path) -> None:
 def main() -> None:
     prefix = Path(sys.argv[1])
     copy_files(prefix)
+    if sys.argv[2:]:
+        bring_libraries(prefix, Path(sys.argv[2]))
     write_pkg_config(prefix)
     rewrite_build_variables(prefix)
     undo_debian_layout(prefix)

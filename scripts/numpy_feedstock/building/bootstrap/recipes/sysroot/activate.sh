@@ -6,5 +6,6 @@ export CXXFLAGS="$CXXFLAGS --sysroot=@SYSROOT@"
 #   that no other library is bound to this copy. Not libgcc: exceptions from one
 #   library to another want it shared, and what it is asked for is old.
 # -z defs: a symbol that is nowhere is an error here, not when it is imported
+# python-names: what an extension may leave undefined, as the python package lists it
 # allow-shlib-undefined: the machine's libgcc_s may want what it likes of glibc
-export LDFLAGS="$LDFLAGS --sysroot=@SYSROOT@ -B@SYSROOT@/usr/lib -static-libstdc++ -Wl,--exclude-libs,libstdc++.a:libc_nonshared.a -Wl,-z,defs -Wl,--allow-shlib-undefined -Wl,@@SYSROOT@/usr/lib/python-names"
+export LDFLAGS="$LDFLAGS --sysroot=@SYSROOT@ -B@SYSROOT@/usr/lib -static-libstdc++ -Wl,--exclude-libs,libstdc++.a:libc_nonshared.a -Wl,-z,defs -Wl,--allow-shlib-undefined -Wl,@${PREFIX:-$CONDA_PREFIX}/share/python-names"
