@@ -344,20 +344,20 @@ def test_another_kind_of_url_is_told_the_kinds(url):
 
 
 def test_many_publishers_at_once_lose_nothing(bucket, tmp_path):
-    made = [small.make(tmp_path / "many", number) for number in range(400)]
+    made = [small.make(tmp_path / "many", number) for number in range(96)]
     codes = []
 
     def one_after_the_other(share):
         codes.append(
             [
                 publish(bucket.url, bucket.publisher, UNTESTED, *batch).returncode
-                for batch in (share[:20], share[20:])
+                for batch in (share[:4], share[4:])
             ]
         )
 
     publishers = [
-        threading.Thread(target=one_after_the_other, args=(made[start : start + 50],))
-        for start in range(0, 400, 50)
+        threading.Thread(target=one_after_the_other, args=(made[start : start + 12],))
+        for start in range(0, 96, 12)
     ]
     for publisher in publishers:
         publisher.start()

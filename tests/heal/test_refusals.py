@@ -244,6 +244,16 @@ def test_an_installer_that_holds_its_lock(copy, installer):
     assert heal("--apply", env).results == ["healed"]
 
 
+def opened_by(reader, fifo):
+    """Wait until a process reads from a fifo. Returns the file that it waits for."""
+    while True:
+        assert reader.poll() is None
+        try:
+            return os.fdopen(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "w")
+        except OSError:  # nobody reads from it yet
+            time.sleep(0.1)
+
+
 def test_a_pip_that_works_there(copy):
     env = copy("pip")
     # pip asks for a name and a password, and waits
@@ -254,8 +264,8 @@ def test_a_pip_that_works_there(copy):
         [*command[:-1], "-r", fifo], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        time.sleep(2)
-        refused(env, "an installer works there")
+        with opened_by(installer, fifo):
+            refused(env, "an installer works there")
     finally:
         installer.kill()
         installer.wait()

@@ -12,7 +12,7 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_for(port, process, seconds=20):
+def wait_for(port, process, seconds=60):
     """Return when a process takes calls on a port. RuntimeError when it ends or takes none."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
