@@ -69,6 +69,8 @@ BAD_CALLS = [
     ["build", "--blas", "atlas"],
     ["build", "--jobs", "0"],
     ["build", "--jobs", "many"],
+    ["test", "--jobs", "0"],
+    ["test", "--jobs", "many"],
     ["build", "--tests", "none"],
     ["build", "--output", "/dev/null/channel"],
     ["build", "--channel", ""],
