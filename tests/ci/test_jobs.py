@@ -16,7 +16,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from helpers import jobs
+from helpers import jobs, shipped
 from numpy_feedstock import paths, variant
 
 PLATFORMS = ("linux-64", "linux-aarch64")
@@ -106,7 +106,7 @@ def test_a_build_job_without_its_channel_is_red(clone, ci):
 @both
 def test_a_build_job_verifies_what_it_built_and_keeps_it(clone, ci, packages):
     """The line that builds is left out: the packages of the tests are there in its place."""
-    put(packages, clone.file("output/linux-64"))
+    shipped.copy(packages, clone.file("output/linux-64"))
 
     def built(script):
         return "\n".join(line for line in script.splitlines() if "feedstock build" not in line)
@@ -127,18 +127,10 @@ def kept(job):
     return [step["with"]["path"] for step in steps if step.get("if") != "failure()"]
 
 
-def put(packages, folder):
-    """Put packages, their records and the results of numpy's tests into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in packages.values():
-        for file in path.parent.glob(f"{path.stem}.*"):
-            shutil.copy(file, folder)
-
-
 @pytest.mark.packages
 def test_the_bootstrap_job(clone, packages):
     """With --dry-run in the line that builds: the packages of the tests are there in its place."""
-    put(packages, clone.file("output/linux-64"))
+    shipped.copy(packages, clone.file("output/linux-64"))
 
     def plan(script):
         return script.replace("build --channel bootstrap", "build --channel bootstrap --dry-run")
@@ -168,7 +160,7 @@ if words[:1] == ["build"]:
 @both
 def test_the_conda_build_job(clone, ci, packages):
     """conda and micromamba are stand-ins: their packages come from conda-forge."""
-    put(packages, clone.temporary / "built")
+    shipped.copy(packages, clone.temporary / "built")
     config, calls = clone.temporary / "config.yaml", clone.temporary / "calls"
     program = CONDA.format(
         python=sys.executable,
@@ -195,7 +187,7 @@ def test_the_conda_build_job(clone, ci, packages):
 @pytest.fixture
 def publishing(clone, packages):
     """The values of the protected environment; the clone has the build jobs' packages."""
-    put(packages, clone.file("output/linux-64"))
+    shipped.copy(packages, clone.file("output/linux-64"))
     for record in clone.folder.glob("output/linux-64/*.tests.json"):
         content = json.loads(record.read_text())
         # as the build job's are
@@ -257,7 +249,7 @@ def test_the_publish_job_is_red_without(clone, ci, missing, publishing):
 @pytest.mark.packages
 @both
 def test_the_publish_job_takes_no_package_of_the_bootstrap_channel(clone, ci, packages, publishing):
-    put(packages, clone.file("output/linux-64"))  # with the records that they have here
+    shipped.copy(packages, clone.file("output/linux-64"))  # with the records that they have here
     done = jobs.run(clone, CI[ci]()["publish"], publishing[ci])
     assert done.returncode == 1
     assert "the bootstrap channel's toolchain" in done.stderr

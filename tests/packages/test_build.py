@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import shipped
 from helpers.command import feedstock, start
 from helpers.shipped import OUTPUT
 from numpy_feedstock import paths
@@ -45,9 +46,7 @@ def checkout(channels, tmp_path):
     bootstrap = Path(channels[1].removeprefix("file://"))
     before = bootstrap.stat().st_ino
     tree = tmp_path / "tree"
-    ignore = shutil.ignore_patterns(".git", "build", "output", "__pycache__")
-    shutil.copytree(paths.ROOT, tree, symlinks=True, ignore=ignore)
-    (tree / "build").symlink_to(paths.BUILD)
+    shipped.copy_tree(tree)
     yield tree
     assert bootstrap.stat().st_ino == before, "the bootstrap channel was made again"
 

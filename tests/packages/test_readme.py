@@ -1,12 +1,13 @@
 """The commands of the pages are run. Those of conda go to the solver and the renderer instead."""
 
 import shlex
+import shutil
 import subprocess
 
 import pytest
 import yaml
 
-from helpers import originals, pages
+from helpers import originals, pages, shipped
 from helpers.shipped import solve
 from numpy_feedstock import paths, variant
 from numpy_feedstock.channels.prefix import activated
@@ -83,6 +84,15 @@ def on_this_machine(command):
     return f"{command} --allow-bootstrap" if publishes else command
 
 
+@pytest.fixture(scope="module")
+def tree(tested_channel, tmp_path_factory):
+    """A copy of the checkout whose output/ holds the packages under test and no others."""
+    folder = tmp_path_factory.mktemp("checkout") / "tree"
+    shipped.copy_tree(folder)
+    shutil.copytree(tested_channel, folder / "output")
+    return folder
+
+
 def run_lines(lines, **replaced):
     """Run commands in the checkout, one after the other. Returns their exit codes.
 
@@ -111,11 +121,11 @@ def test_an_environment_is_healed_and_healing_is_undone(control_copy):
 
 
 @pytest.mark.parametrize("command", RUN_HERE)
-def test_it_runs(command, prefixes):
+def test_it_runs(command, prefixes, tree):
     done = subprocess.run(
         on_this_machine(command),
         shell=True,
-        cwd=paths.ROOT,
+        cwd=tree,
         env=activated(prefixes["mkl"]),
         capture_output=True,
         text=True,
@@ -163,11 +173,11 @@ def test_the_narrowed_conda_build_is_one_variant(tmp_path):
     assert rendered.recipe.to_dict()["build"]["string"].startswith("mkl_py311h")
 
 
-def test_what_is_published_can_be_checked_and_marked(packages, tmp_path, monkeypatch):
+def test_what_is_published_can_be_checked_and_marked(tree, tmp_path, monkeypatch):
     monkeypatch.delenv(signing.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for command in ON_A_CHANNEL:
         command = on_this_machine(command).replace(CHANNEL, str(tmp_path / "fixed"))
-        done = subprocess.run(command, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, shell=True, cwd=tree, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert not command.endswith("--dry-run") or "nothing to do" in done.stdout
