@@ -11,7 +11,7 @@ import pytest
 
 from helpers import shipped
 from helpers.command import feedstock, start
-from helpers.shipped import OUTPUT
+from helpers.shipped import OUTPUT, PYTHON
 from numpy_feedstock import paths
 from numpy_feedstock.packages.record import read_record
 
@@ -81,6 +81,23 @@ def test_a_wrong_sha256_is_named_with_what_was_found(checkout):
         and "expected: 00000000" in errors
         and "found:    784db1dc" in errors
     )
+
+
+def test_a_package_that_fails_does_not_stop_the_next_one(checkout):
+    config = checkout / "conda_build_config.yaml"
+    text = config.read_text().replace("784db1dc", "00000000").replace("2d390634", "00000000")
+    config.write_text(text)
+    process = run(checkout, "--numpy", "2.4.4", "--numpy", "2.3.5", "--json")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    rows = json.loads(output)
+    assert [(row["state"], row["sha256"]) for row in rows] == [("failed", None)] * 2
+    # the older release comes first, however they were named
+    for number, release in enumerate(("2.3.5", "2.4.4"), 1):
+        name = f"numpy {release} python {PYTHON} openblas"
+        assert f"{number} of 2: {name}: FAILED: wrong sha256" in errors
+        assert f"  {name}: wrong sha256" in errors.split("2 of 2 packages failed")[1]
+        assert f"numpy-{release}.tar.gz" in rows[number - 1]["error"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
