@@ -74,6 +74,19 @@ def test_a_commit_with_changes_is_shown_as_such():
     assert "dddddddddddd-dirty |" in figures.render("matrix", Matrix(HOST, (row,)), "pipe")
 
 
+def test_the_table_says_what_a_further_package_of_a_release_and_a_python_costs():
+    rows = (
+        built("2.3.5", build_minutes=0.6, cache_misses=30),
+        built("2.3.5", build_minutes=4.0, cache_misses=250),
+        built("2.4.4", build_minutes=6.0, cache_misses=250),
+        built("2.4.4", "3.12", build_minutes=6.0, cache_misses=250),
+        built("2.4.4", "3.12", build_minutes=0.8, cache_misses=40),
+    )
+    text = figures.render("matrix", Matrix(HOST, rows))
+    assert "took 6.0 minutes to build, each further one 0.7 (medians)" in text
+    assert "medians" not in figures.render("matrix", Matrix(HOST, rows[1:4]))
+
+
 def built(numpy, python="3.11", **fields):
     """A row of a package that is built."""
     values = {"label": "fast", "sha256": "a" * 64, "numpy_tests": dict.fromkeys(KINDS, 1)}

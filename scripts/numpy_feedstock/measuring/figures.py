@@ -7,6 +7,7 @@ between the marks is what ``render`` makes of the last result; a test compares t
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from .. import paths
@@ -245,10 +246,33 @@ def _matrix_summary(result: Matrix) -> str:
     built = [row for row in result.rows if row.is_built]
     building = sum(row.build_minutes for row in built)
     testing = sum(row.test_minutes for row in built)
-    return (
+    text = (
         f"{len(built)} of {len(result.rows)} packages are built: "
         f"{building:.0f} minutes for building, {testing:.0f} for testing."
     )
+    first, further = _first_and_further(built)
+    if further:
+        text += (
+            f" The first package of a release and a Python took {median(first):.1f} minutes to "
+            f"build, each further one {median(further):.1f} (medians)."
+        )
+    return text
+
+
+def _first_and_further(built: Sequence[MatrixRow]) -> tuple[list[float], list[float]]:
+    """Return the minutes to build the first package of each release and Python, and the others.
+
+    The first one is that which found the fewest of its parts in the compiler cache.
+    """
+    first, further = [], []
+    seen = set()
+    for row in sorted(built, key=lambda row: row.cache_misses, reverse=True):
+        if (row.numpy, row.python) in seen:
+            further.append(row.build_minutes)
+        else:
+            first.append(row.build_minutes)
+        seen.add((row.numpy, row.python))
+    return first, further
 
 
 @dataclass(frozen=True)
