@@ -33,11 +33,23 @@ fi
 # conda-forge's compilers put their own arguments for Meson here
 read -ra meson_args <<< "${MESON_ARGS:-}"
 
-mkdir builddir
+# beside the sources: see below
+builddir=$(dirname "$SRC_DIR")/builddir
+mkdir "$builddir"
+
+# a compiler cache, before whatever compilers the channel has. `feedstock build` names its
+# own. The package has the same bytes without one
+if [[ -n ${NUMPY_COMPILER_CACHE:-} ]]; then
+    export CC="$NUMPY_COMPILER_CACHE $CC" CXX="$NUMPY_COMPILER_CACHE $CXX"
+    # Meson names a source ../work/numpy/... sccache 0.16 drops the "../", finds no such file,
+    # and preprocesses each source again to look it up (mozilla/sccache#2510)
+    ln -s "$SRC_DIR" "$builddir/$(basename "$SRC_DIR")"
+fi
+
 $PYTHON -m build --wheel --no-isolation --skip-dependency-check \
-    -Cbuilddir=builddir -Ccompile-args=-j"$CPU_COUNT" \
+    -Cbuilddir="$builddir" -Ccompile-args=-j"$CPU_COUNT" \
     "${meson_args[@]/#/-Csetup-args=}" "${setup_args[@]/#/-Csetup-args=}" \
-    || { cat builddir/meson-logs/meson-log.txt; exit 1; }
+    || { cat "$builddir"/meson-logs/meson-log.txt; exit 1; }
 
 # by name: pip writes the path of a wheel that it is handed into the package
 $PYTHON -m pip install --no-deps --no-index --find-links=dist --no-compile -vv numpy

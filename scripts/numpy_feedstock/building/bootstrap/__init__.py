@@ -23,7 +23,6 @@ from typing import Any
 from ... import child, paths
 from ...errors import FeedstockError
 from ...progress import Say
-from .. import compiler_cache
 from . import debian, machine
 from .machine import Interpreter, Machine
 
@@ -88,7 +87,6 @@ def _ensure_shared(facts: Machine, say: Say) -> Path:
         **dataclasses.asdict(facts),
         **_gcc_context(facts, gcc),
         **_wheel_context(folder),
-        "sccache": str(compiler_cache.program()),
     }
     partial = _new_partial(channel)
     _fill(partial, SHARED_RECIPES, context, say)
@@ -280,7 +278,6 @@ def _shared_identity(facts: Machine) -> dict[str, Any]:
     """What the shared packages are made from: another machine or other lists make them anew."""
     return {
         **dataclasses.asdict(facts),
-        "sccache": os.fspath(compiler_cache.program()),
         "recipes": _digest(SHARED_RECIPES, SHARED_WHEELS),
     }
 

@@ -1,10 +1,4 @@
-# the compiler cache is on while `feedstock build` runs its server, and only then
-if [ -S "@SCCACHE@.sock" ]; then
-    export SCCACHE_SERVER_UDS="@SCCACHE@.sock"
-    export CC="@SCCACHE@ gcc"
-else
-    export CC="gcc"
-fi
+export CC="gcc"
 export AR=ar NM=nm RANLIB=ranlib STRIP=strip
 export CFLAGS="-isystem ${PREFIX:-$CONDA_PREFIX}/include"
 export CPPFLAGS="-isystem ${PREFIX:-$CONDA_PREFIX}/include"

@@ -1,6 +1,2 @@
-if [ -S "@SCCACHE@.sock" ]; then
-    export CXX="@SCCACHE@ g++"
-else
-    export CXX="g++"
-fi
+export CXX="g++"
 export CXXFLAGS="-isystem ${PREFIX:-$CONDA_PREFIX}/include"

@@ -1,0 +1,55 @@
+"""A small program, compiled through the compiler cache as the recipe does it."""
+
+import os
+import shutil
+import subprocess
+
+from numpy_feedstock import paths
+from numpy_feedstock.building import compiler_cache
+
+# notes what it was asked to do, then does it
+GCC = """\
+#!/bin/sh
+echo "$@" >> "{calls}"
+exec {gcc} "$@"
+"""
+
+
+def prepare(folder, monkeypatch):
+    """A folder with a source and a compiler. The cache is empty, and no store is named."""
+    monkeypatch.setattr(paths, "COMPILER_CACHE", folder / "cache")
+    monkeypatch.setattr(paths, "LOGS", folder / "logs")
+    for name in list(os.environ):
+        if name.startswith("SCCACHE_"):
+            monkeypatch.delenv(name)
+    work, build = folder / "work", folder / "builddir"
+    for each in (work, build):
+        each.mkdir()
+    (work / "answer.h").write_text("#define ANSWER 42\n")
+    (work / "answer.c").write_text('#include "answer.h"\nint answer = ANSWER;\n')
+    # as recipe/build.sh does, which says why
+    (build / "work").symlink_to(work)
+    compiler = folder / "gcc"
+    compiler.write_text(GCC.format(calls=folder / "calls", gcc=shutil.which("gcc")))
+    compiler.chmod(0o755)
+    return folder
+
+
+def compile_once(folder):
+    """Compile the source. Returns (hits, misses), and what was said."""
+    said = []
+    (folder / "calls").write_text("")
+    with compiler_cache.serve(said.append) as counts:
+        # as the builder isolates its script: nothing else goes through
+        passed = {name: os.environ[name] for name in compiler_cache.VARIABLES}
+        command = [passed["NUMPY_COMPILER_CACHE"], folder / "gcc", "-c", "../work/answer.c"]
+        command += ["-MD", "-MQ", "answer.o", "-MF", "answer.o.d", "-o", "answer.o"]
+        subprocess.run(
+            command, cwd=folder / "builddir", env={"PATH": os.defpath, **passed}, check=True
+        )
+        return counts(), said
+
+
+def calls(folder):
+    """The calls of the compiler that had to do with the source."""
+    return [line for line in (folder / "calls").read_text().splitlines() if "answer.c" in line]
