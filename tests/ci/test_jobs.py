@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from helpers import jobs, shipped
 from numpy_feedstock import paths, variant
+from numpy_feedstock.building import compiler_cache
 
 PLATFORMS = ("linux-64", "linux-aarch64")
 ROW = {"platform": "linux-64", "numpy": "2.3.5", "python": "3.11", "blas": "mkl"}
@@ -326,17 +327,25 @@ def test_the_child_pipeline_has_jobs_in_every_pipeline_that_starts_it():
     assert {"artifact": "matrix.yml", "job": "variants"} in trigger["include"]
 
 
+@pytest.mark.parametrize("name", ["build", "bootstrap"])
+def test_a_job_that_compiles_uses_the_cache_of_github(name):
+    workflow, job = jobs.read(jobs.WORKFLOW), jobs.github()[name]
+    uses = [step.get("uses", "").partition("@")[0] for step in job["steps"]]
+    exporting = job["steps"][uses.index("actions/github-script")]["with"]["script"]
+    exported = re.findall(r"exportVariable\('(\w+)', process\.env\.(\w+)\)", exporting)
+    assert exported == [(each, each) for each in ("ACTIONS_RESULTS_URL", "ACTIONS_RUNTIME_TOKEN")]
+    building = next(n for n, step in enumerate(job["steps"]) if " build " in step.get("run", ""))
+    assert uses.index("actions/github-script") < building
+    assert compiler_cache.stores(workflow["env"]) == {"gha": "SCCACHE_GHA_ENABLED"}
+
+
 def test_a_pull_request_writes_no_cache():
-    steps = [step for job in jobs.github().values() for step in job["steps"]]
-    caches = [step for step in steps if step.get("uses", "").startswith("actions/cache")]
-    for step in caches:
-        kind = step["uses"].partition("@")[0]
-        assert kind in ("actions/cache/restore", "actions/cache/save")
-        pushed = "github.event_name == 'push' && github.ref == 'refs/heads/main'"
-        assert kind == "actions/cache/restore" or step["if"] == pushed
-    assert len(caches) == 2
+    mode = jobs.read(jobs.WORKFLOW)["env"]["SCCACHE_GHA_RW_MODE"]
+    pushed = "github.event_name == 'push' && github.ref == 'refs/heads/main'"
+    assert mode == f"${{{{ {pushed} && 'READ_WRITE' || 'READ_ONLY' }}}}"
+    every = {**jobs.github(), **jobs.gitlab()}
+    assert not any("SCCACHE" in str(job) or "actions/cache" in str(job) for job in every.values())
     assert not any("cache" in job for job in jobs.gitlab().values())
-    assert "actions/cache" not in str(jobs.github()["build"])
 
 
 def test_every_action_is_pinned_by_a_commit_and_says_its_version():
