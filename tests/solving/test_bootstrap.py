@@ -202,6 +202,9 @@ def test_debians_python_runs_wherever_it_is_installed(debians, tmp_path):
         f"{made} {python.replace('.', ' ')}",
         f"{made}/lib/python{python}/site-packages {made}/include/python{python}",
     ]
+    # its headers are whole in that folder
+    compile_header = ["gcc", "-fsyntax-only", "-x", "c", f"-I{made}/include/python{python}", "-"]
+    subprocess.run(compile_header, input="#include <Python.h>\n", text=True, check=True)
     # the program of a package of pure Python; the machine's own programs keep their libraries
     subprocess.run([made / "bin" / "meson", "--version"], check=True)
     started = "import subprocess; subprocess.run(['/bin/ls', '/'], check=True)"

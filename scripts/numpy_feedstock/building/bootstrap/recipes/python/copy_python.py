@@ -57,8 +57,8 @@ def copy_files(prefix: Path) -> None:
     include = Path(sysconfig.get_path("include"))
     shutil.copytree(include, prefix / "include" / MINOR, ignore=LEFT_OUT)
     multiarch = include.parent / (sysconfig.get_config_var("MULTIARCH") or "none") / MINOR
-    if multiarch.is_dir():  # Debian keeps the real pyconfig.h there
-        shutil.copytree(multiarch, prefix / "include" / multiarch.parent.name / MINOR)
+    if multiarch.is_dir():  # Debian keeps the real pyconfig.h there, and includes it from here
+        shutil.copytree(multiarch, prefix / "include" / MINOR, dirs_exist_ok=True)
 
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         library = sysconfig.get_config_var("INSTSONAME")
