@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -204,12 +205,21 @@ def build_all(wanted: Sequence[Variant], settings: Settings, progress: Progress)
         progress.subject = str(each)
         if len(wanted) > 1:
             progress.subject = f"{number} of {len(wanted)}: {each}"
-        try:
-            outcomes.append(build_one(each, settings, progress))
-        except FeedstockError as error:
-            progress.step(f"FAILED: {error}")
-            outcomes.append(Outcome(each, FAILED, error=error))
+        outcomes.append(try_one(each, settings, progress))
     return outcomes
+
+
+def try_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
+    """Return what became of a package. A full disk is an OSError: it would stop each of them."""
+    try:
+        return build_one(wanted, settings, progress)
+    except FeedstockError as raised:
+        error = raised
+    except subprocess.CalledProcessError as raised:
+        # a program that was killed, as the compiler cache may be
+        error = FeedstockError(str(raised), logs=paths.LOGS)
+    progress.step(f"FAILED: {error}")
+    return Outcome(wanted, FAILED, error=error)
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
