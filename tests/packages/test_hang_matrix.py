@@ -23,7 +23,7 @@ def test_a_row_tells_the_package_from_its_control(packages):
         "--trials",
         "6",
         "--timeout",
-        "6",
+        "10",
         "--json",
     )
     assert result.returncode == 0, result.stderr

@@ -26,7 +26,7 @@ def scan_wheels(*args):
 @pytest.fixture(scope="module")
 def rows():
     # an import takes a second; one that hangs costs the whole time
-    process = scan_wheels("--json", "--timeout", "6")
+    process = scan_wheels("--json", "--timeout", "10")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return {row["release"]: row for row in json.loads(output)["rows"] if not row["reason"]}
