@@ -9,6 +9,9 @@ esac
 
 # a cross build must not see the build machine's libraries
 export PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig
+# the compilers look there without being told. MKL names the folder in this way and OpenBLAS
+# does not: with the same commands, one flavour finds what the other compiled
+export PKG_CONFIG_SYSTEM_INCLUDE_PATH=$PREFIX/lib/pkgconfig/../../include
 
 # a missing BLAS is an error, not a slow numpy; numpy's own warnings (80 MB of
 # them with gcc 12) say nothing about our patch
