@@ -177,15 +177,20 @@ def test_a_python_is_found_behind_a_program_that_answers_for_others(
     assert (found.interpreter, found.python_version) == (str(program), "3.99.1")
 
 
-def test_the_newest_python_of_a_version_manager_is_found_beside_the_running_one(
-    monkeypatch, tmp_path, answering
-):
+@pytest.mark.parametrize("how", ["beside the running one", "behind pyenv's shims"])
+def test_the_newest_python_of_a_version_manager_is_found(monkeypatch, tmp_path, answering, how):
     versions = tmp_path / "versions"
     for name in ("3.99.9", "3.99.10", "3.98.1"):
         minor = ".".join(name.split(".")[:2])
         answering(versions / name / "bin" / f"python{minor}", name)
-    monkeypatch.setattr(sys, "base_prefix", str(versions / "3.11.7"))
-    monkeypatch.setenv("PATH", "/bin")
+    shims = tmp_path / "shims"
+    write_program(shims / "python3.99", "exit 127")
+    if how == "beside the running one":
+        monkeypatch.setattr(sys, "base_prefix", str(versions / "3.11.7"))
+        monkeypatch.setenv("PATH", "/bin")
+    else:
+        monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "elsewhere" / "usr"))
+        monkeypatch.setenv("PATH", f"{shims}{os.pathsep}/bin")
     found = machine.find_interpreter("3.99")
     assert found.interpreter == str(versions / "3.99.10" / "bin" / "python3.99")
 

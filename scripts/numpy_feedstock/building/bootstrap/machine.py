@@ -110,12 +110,15 @@ def _programs(python: str) -> Iterator[Path]:
     if python == f"{sys.version_info[0]}.{sys.version_info[1]}":
         yield Path(sys.executable)
     name = f"python{python}"
-    for folder in os.get_exec_path():
-        if os.access(Path(folder, name), os.X_OK):
-            yield Path(folder, name)
     # version managers have a folder for each version beside the others
-    beside = Path(os.path.realpath(sys.base_prefix)).parent
-    yield from sorted(beside.glob(f"*/bin/{name}"), key=_release, reverse=True)
+    beside = {Path(os.path.realpath(sys.base_prefix)).parent}
+    for folder in map(Path, os.get_exec_path()):
+        if os.access(folder / name, os.X_OK):
+            yield folder / name
+        if folder.name == "shims":  # pyenv's programs that only choose a version
+            beside.add(folder.parent / "versions")
+    found = [program for folder in sorted(beside) for program in folder.glob(f"*/bin/{name}")]
+    yield from sorted(found, key=_release, reverse=True)
 
 
 def _release(program: Path) -> tuple[int, ...]:
