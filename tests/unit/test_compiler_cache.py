@@ -8,7 +8,7 @@ import pytest
 
 from helpers.compiling import calls, compile_once, prepare
 from numpy_feedstock import paths
-from numpy_feedstock.building import bootstrap, compiler_cache
+from numpy_feedstock.building import bootstrap, builder, compiler_cache, sdist
 
 
 @pytest.fixture
@@ -91,6 +91,17 @@ def test_without_a_cache_the_recipe_calls_the_compilers_alone(tmp_path):
         "CC=x86_64-conda-linux-gnu-cc CXX=x86_64-conda-linux-gnu-c++",
         "../work/answer.h",
     ]
+
+
+def test_a_rebuild_uses_no_cache(tmp_path, monkeypatch):
+    """There is no recipe in the folder, so that it ends before it builds."""
+    monkeypatch.setenv(sdist.VARIABLE, "restored afterwards")
+    for name in compiler_cache.VARIABLES:
+        monkeypatch.setenv(name, "a cache")
+    archive = tmp_path / "numpy.tar.gz"
+    with pytest.raises(OSError, match="variant_config"):
+        builder.build_recorded(tmp_path, archive, [], tmp_path, 0, print)
+    assert not set(compiler_cache.VARIABLES) & set(os.environ)
 
 
 @pytest.mark.parametrize(
