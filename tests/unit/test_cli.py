@@ -33,7 +33,7 @@ def test_help_has_examples(verb):
             "unknown blas: atlas\n  known: mkl, mkl-2025, mkl-2026, openblas",
         ),
         (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
-        (["test", "--jobs", "0"], "--jobs must be at least 1, found 0"),
+        (["test", "--jobs", "0", "--", "--version"], "--jobs must be at least 1, found 0"),
         (
             ["build", "--output", "/dev/null/channel"],
             "the channel's folder cannot be written: /dev/null/channel",

@@ -27,10 +27,10 @@ def test_the_first_process_makes_it_and_the_others_wait(tmp_path):
     processes = [FORK.Process(target=ask, args=(tmp_path / "f", answers)) for _ in range(4)]
     for process in processes:
         process.start()
-    seen = {answers.get(timeout=60) for _ in processes}
     for process in processes:
         process.join()
-    (text,) = seen
+    assert [process.exitcode for process in processes] == [0] * 4
+    (text,) = {answers.get(timeout=60) for _ in processes}
     assert len(text.splitlines()) == 1
 
 

@@ -69,7 +69,7 @@ BAD_CALLS = [
     ["build", "--blas", "atlas"],
     ["build", "--jobs", "0"],
     ["build", "--jobs", "many"],
-    ["test", "--jobs", "0"],
+    ["test", "--jobs", "0", "--", "--version"],
     ["test", "--jobs", "many"],
     ["build", "--tests", "none"],
     ["build", "--output", "/dev/null/channel"],
