@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,9 @@ from helpers import originals
 from helpers.command import feedstock, start
 from numpy_feedstock import paths
 from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.errors import FeedstockError
 from numpy_feedstock.packages import archive
+from numpy_feedstock.verbs import hotfix as hotfix_verb
 
 INIT = "lib/python3.11/site-packages/numpy/__init__.py"
 
@@ -254,6 +257,14 @@ def test_of_two_packages_with_one_name_the_second_has_a_row_of_its_own(small, tm
     found = json.loads(done.stdout)["packages"]
     assert sorted(row["state"] for row in found) == ["new", "refused"]
     assert "another package of this name" in done.stderr
+
+
+def test_a_folder_that_takes_no_unfinished_twin_is_named(tmp_path):
+    gone = tmp_path / "gone"
+    batch = hotfix_verb.Batch([], tmp_path / "healed", print, gone)
+    twin = SimpleNamespace(filename="numpy-2.3.5-py311h0000001_50.conda")
+    with pytest.raises(FeedstockError, match=f"{twin.filename} could not be written in {gone}"):
+        batch._write_twin(twin, tmp_path / "healed" / twin.filename, gone)
 
 
 def test_dependencies_that_the_channel_patched_are_named_and_stay_the_packages(mirror, tmp_path):

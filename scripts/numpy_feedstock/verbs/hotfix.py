@@ -252,21 +252,21 @@ class Batch:
         )
 
     def _write_twin(self, twin: Twin, target: Path, work: Path) -> None:
-        folder = Path(tempfile.mkdtemp(dir=work))
-        path = folder / twin.filename
         try:
-            hotfix.write(twin, path)
-            with self._adding:
-                channel_folder.copy(path, target, os.link)
+            with tempfile.TemporaryDirectory(dir=work) as folder:
+                path = Path(folder, twin.filename)
+                hotfix.write(twin, path)
+                with self._adding:
+                    channel_folder.copy(path, target, os.link)
         except FileExistsError:
             # of two originals with one name the other one was faster
             hotfix.check_same(twin, target)
         except OSError as error:
             raise FeedstockError(
-                f"{path} could not be written", found=error.strerror, remedy="free some space"
+                f"{twin.filename} could not be written in {work}",
+                found=error.strerror,
+                remedy="free some space",
             ) from None
-        finally:
-            shutil.rmtree(folder)
 
 
 def _note(source: Source, twin: Twin) -> str:
