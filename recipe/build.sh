@@ -44,8 +44,8 @@ mkdir "$builddir"
 # own. The package has the same bytes without one
 if [[ -n ${NUMPY_COMPILER_CACHE:-} ]]; then
     export CC="$NUMPY_COMPILER_CACHE $CC" CXX="$NUMPY_COMPILER_CACHE $CXX"
-    # Meson names a source ../work/numpy/... sccache 0.16 drops the "../", finds no such file,
-    # and preprocesses each source again to look it up (mozilla/sccache#2510)
+    # Meson's names of the sources begin with "../". sccache 0.16 drops that, finds no such
+    # file, and preprocesses each source again to look it up (mozilla/sccache#2510)
     ln -s "$SRC_DIR" "$builddir/$(basename "$SRC_DIR")"
 fi
 

@@ -48,7 +48,7 @@ def test_who_may_only_read_the_store_has_hits_and_writes_nothing(folder, bucket,
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.reader_secret)
     shutil.rmtree(folder / "cache")
     assert compile_once(folder)[0] == (1, 0)
-    (folder / "work" / "answer.h").write_text("#define ANSWER 43\n")
+    (folder / "source" / "answer.h").write_text("#define ANSWER 43\n")
     assert compile_once(folder)[0] == (0, 1)
     assert stored(s3, bucket) == before
 

@@ -22,13 +22,13 @@ def prepare(folder, monkeypatch):
     for name in list(os.environ):
         if name.startswith("SCCACHE_"):
             monkeypatch.delenv(name)
-    work, build = folder / "work", folder / "builddir"
-    for each in (work, build):
+    source, build = folder / "source", folder / "builddir"
+    for each in (source, build):
         each.mkdir()
-    (work / "answer.h").write_text("#define ANSWER 42\n")
-    (work / "answer.c").write_text('#include "answer.h"\nint answer = ANSWER;\n')
+    (source / "answer.h").write_text("#define ANSWER 42\n")
+    (source / "answer.c").write_text('#include "answer.h"\nint answer = ANSWER;\n')
     # as recipe/build.sh does, which says why
-    (build / "work").symlink_to(work)
+    (build / "source").symlink_to(source)
     compiler = folder / "gcc"
     compiler.write_text(GCC.format(calls=folder / "calls", gcc=shutil.which("gcc")))
     compiler.chmod(0o755)
@@ -42,7 +42,7 @@ def compile_once(folder):
     with compiler_cache.serve(said.append) as counts:
         # as the builder isolates its script: nothing else goes through
         passed = {name: os.environ[name] for name in compiler_cache.VARIABLES}
-        command = [passed["NUMPY_COMPILER_CACHE"], folder / "gcc", "-c", "../work/answer.c"]
+        command = [passed["NUMPY_COMPILER_CACHE"], folder / "gcc", "-c", "../source/answer.c"]
         command += ["-MD", "-MQ", "answer.o", "-MF", "answer.o.d", "-o", "answer.o"]
         subprocess.run(
             command, cwd=folder / "builddir", env={"PATH": os.defpath, **passed}, check=True

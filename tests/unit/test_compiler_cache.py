@@ -48,22 +48,22 @@ MESON = """\
 #!/bin/sh
 echo "CC=$CC CXX=$CXX"
 for argument; do case $argument in -Cbuilddir=*) cd "${argument#*=}";; esac; done
-ls ../work/answer.h work/answer.h
+ls ../source/answer.h source/answer.h
 exit 1
 """
 
 
 def run_recipe(folder, **variables):
     """Run the recipe's script up to the place where it starts the build. Returns its output."""
-    (folder / "work").mkdir()
-    (folder / "work" / "answer.h").touch()
+    (folder / "source").mkdir()
+    (folder / "source" / "answer.h").touch()
     python = folder / "python"
     python.write_text(MESON)
     python.chmod(0o755)
     variables |= {
         "PATH": os.defpath,
         "PREFIX": str(folder),
-        "SRC_DIR": str(folder / "work"),
+        "SRC_DIR": str(folder / "source"),
         "PYTHON": str(python),
         "CC": "x86_64-conda-linux-gnu-cc",
         "CXX": "x86_64-conda-linux-gnu-c++",
@@ -73,23 +73,23 @@ def run_recipe(folder, **variables):
         "host_platform": "linux-64",
     }
     script = ["bash", paths.ROOT / "recipe" / "build.sh"]
-    work = folder / "work"
-    return subprocess.run(script, cwd=work, env=variables, capture_output=True, text=True).stdout
+    source = folder / "source"
+    return subprocess.run(script, cwd=source, env=variables, capture_output=True, text=True).stdout
 
 
 def test_the_recipe_puts_the_cache_before_any_compiler(tmp_path):
     """A source has to be found without the "../" of its name, too: see the script."""
     assert run_recipe(tmp_path, NUMPY_COMPILER_CACHE="/bin/sccache").splitlines() == [
         "CC=/bin/sccache x86_64-conda-linux-gnu-cc CXX=/bin/sccache x86_64-conda-linux-gnu-c++",
-        "../work/answer.h",
-        "work/answer.h",
+        "../source/answer.h",
+        "source/answer.h",
     ]
 
 
 def test_without_a_cache_the_recipe_calls_the_compilers_alone(tmp_path):
     assert run_recipe(tmp_path).splitlines() == [
         "CC=x86_64-conda-linux-gnu-cc CXX=x86_64-conda-linux-gnu-c++",
-        "../work/answer.h",
+        "../source/answer.h",
     ]
 
 
