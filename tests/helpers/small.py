@@ -1,6 +1,7 @@
 """Packages of numpy with metadata only, for tests of many packages and of channels."""
 
 import json
+import shutil
 
 from helpers import repack
 from numpy_feedstock import files
@@ -56,3 +57,17 @@ def write_record(path, **fields):
         **fields,
     }
     Record(**record).write(path)
+
+
+def put(wanted, folder, **fields):
+    """Put a small package with the name of a variant, and its record, into folder/output.
+
+    fields : of the record
+    """
+    made = make(folder, 1)
+    target = folder / "output" / wanted.platform / wanted.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
+    shutil.rmtree(made.with_suffix(""))
+    write_record(target, **fields)
+    return target

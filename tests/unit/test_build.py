@@ -1,7 +1,6 @@
 """The build verb before and after the builds: its plan, its order, and what it says at the end."""
 
 import json
-import shutil
 import subprocess
 
 import pytest
@@ -36,17 +35,6 @@ def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
     assert "24 packages: " in table
 
 
-def put(wanted, folder, **fields):
-    """Put a small package with the name of a variant, and a record, into an output channel."""
-    made = small.make(folder, 1)
-    target = folder / "output" / wanted.platform / wanted.filename
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, target)
-    shutil.rmtree(made.with_suffix(""))
-    small.write_record(target, **fields)
-    return target
-
-
 @pytest.mark.parametrize(
     ("fields", "state"),
     [
@@ -59,7 +47,7 @@ def put(wanted, folder, **fields):
 def test_the_plan_says_what_is_there(two, tmp_path, fields, state):
     inputs = build._inputs(two[0], ["/nowhere/bootstrap-3.11"])
     channels = ["file:///nowhere/bootstrap-3.11"]
-    put(two[0], tmp_path, **{"inputs": inputs, "channels": channels, **fields})
+    small.put(two[0], tmp_path, **{"inputs": inputs, "channels": channels, **fields})
     rows, table = plan_of("--python", "3.11", "--output", tmp_path / "output")
     assert [(row["there"], row["state"]) for row in rows] == [(True, state), (False, "to build")]
     assert state in table
@@ -96,7 +84,7 @@ def test_a_package_that_fails_does_not_stop_the_others(
         progress.step("building")
         return build.Outcome(wanted, build.BUILT, record)
 
-    record = read_record(put(two[1], tmp_path))
+    record = read_record(small.put(two[1], tmp_path))
     monkeypatch.setattr(build, "build_one", build_one)
     settings = build.Settings(["bootstrap"], tmp_path, "fast")
     outcomes = build.build_all(two, settings, Progress())
@@ -114,7 +102,7 @@ def results(two, tmp_path, *errors):
         if error:
             found.append(build.Outcome(wanted, build.FAILED, error=error))
         else:
-            record = read_record(put(wanted, tmp_path))
+            record = read_record(small.put(wanted, tmp_path))
             found.append(build.Outcome(wanted, build.BUILT, record))
     return found
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import pytest
 
@@ -42,12 +41,7 @@ def output(tmp_path):
     for each, fields in zip(
         wanted()[:3], [{}, {"tests": {"repro": False}}, {"sha256": "0" * 64}], strict=True
     ):
-        made = small.make(tmp_path, 1)
-        target = tmp_path / "output" / each.platform / each.filename
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, target)
-        shutil.rmtree(made.with_suffix(""))
-        small.write_record(target, **fields)
+        small.put(each, tmp_path, **fields)
     return tmp_path / "output"
 
 
