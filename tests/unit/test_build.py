@@ -32,7 +32,7 @@ def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
     wanted = variant.select(["all"], ["all"], variant.DEFAULT_FLAVOURS, "linux-64")
     assert [row["package"] for row in rows] == [v.filename for v in wanted]
     assert "3 of 24   numpy 2.4.0 python 3.11 mkl-2025" in table
-    assert "24 packages: " in table
+    assert "packages: " in table
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_the_end_names_each_failure_and_what_is_finished(two, tmp_path, capsys):
     assert first.split() == [two[0].filename, "failed"]
     assert second.split()[:2] == [two[1].filename, "built"]
     assert "2/2 fast" in second and "48,000 passed" in second
-    assert "2 packages: 1 failed, 1 built, in 7.0 min" in out
+    assert "packages: 1 failed, 1 built, in 7.0 min" in out
     assert f"{found[1].record.sha256}  {two[1].filename}" in out
     with pytest.raises(FeedstockError) as raised:
         build.raise_failures(found)
     assert raised.value.exit_code == 1
-    assert f"1 of 2 packages failed; each is explained above\n  {two[0]}: red\n" in str(
+    assert f"packages failed: 1 of 2; each is explained above\n  {two[0]}: red\n" in str(
         raised.value
     )
     assert "run the same command again" in str(raised.value)

@@ -59,7 +59,7 @@ def test_a_package_counts_when_it_was_built_and_tested(output):
 def test_what_is_not_built_is_shown_as_such(output):
     done = feedstock("matrix", "--output", output, check=True)
     assert done.stdout.count("not built yet") == 23
-    assert "1 of 24 packages are built: 5 minutes for building, 2 for testing." in done.stdout
+    assert "Packages built: 1 of 24. Minutes for building: 5, for testing: 2." in done.stdout
     assert "48,000 passed, 0 failed, 1,000 skipped" in done.stdout
 
 

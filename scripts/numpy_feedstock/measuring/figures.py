@@ -247,8 +247,8 @@ def _matrix_summary(result: Matrix) -> str:
     building = sum(row.build_minutes for row in built)
     testing = sum(row.test_minutes for row in built)
     text = (
-        f"{len(built)} of {len(result.rows)} packages are built: "
-        f"{building:.0f} minutes for building, {testing:.0f} for testing."
+        f"Packages built: {len(built)} of {len(result.rows)}. "
+        f"Minutes for building: {building:.0f}, for testing: {testing:.0f}."
     )
     first, further = _first_and_further(built)
     if further:

@@ -235,7 +235,7 @@ def raise_failures(outcomes: Sequence[Outcome]) -> None:
         if all(isinstance(error, UsageError) for error in failures.values()):
             kind = UsageError
     raise kind(
-        f"{len(failures)} of {len(outcomes)} packages failed; each is explained above",
+        f"packages failed: {len(failures)} of {len(outcomes)}; each is explained above",
         **{name: _first_line(error) for name, error in failures.items()},
         remedy="run the same command again: what is finished is not built again",
     )
@@ -375,10 +375,9 @@ def print_plan(plan: list[Planned], as_json: bool) -> None:
 
 
 def _counted(states: Iterable[str]) -> str:
-    """Return how many there are of each state: "24 packages: 20 built, 4 failed"."""
+    """Return how many packages there are of each state: "packages: 20 built, 4 failed"."""
     counts = collections.Counter(states)
-    each = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return f"{counts.total()} packages: {each}"
+    return "packages: " + ", ".join(f"{number} {state}" for state, number in counts.items())
 
 
 def print_result(outcomes: list[Outcome], output: Path, minutes: float, as_json: bool) -> None:
