@@ -15,7 +15,7 @@ examples:
   feedstock test -- -k repro -x        any argument of pytest
   feedstock test --jobs 1 -- -s        in one process, which may print and ask
 """
-# The tests of a file stay in one process, in the order that tests/conftest.py gives them.
+# The tests of a file stay in one process, in the order of tests/helpers/order.py.
 _DISTRIBUTION = ("--dist", "loadfile", "--no-loadscope-reorder")
 
 
