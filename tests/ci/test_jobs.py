@@ -6,17 +6,19 @@ would start to compile, the test says how it is changed.
 """
 
 import base64
+import http.server
 import json
 import re
 import shutil
 import sys
+import threading
 
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from helpers import jobs, shipped
+from helpers import compiling, jobs, shipped
 from numpy_feedstock import paths, variant
 from numpy_feedstock.building import compiler_cache
 
@@ -337,6 +339,40 @@ def test_a_job_that_compiles_uses_the_cache_of_github(name):
     building = next(n for n, step in enumerate(job["steps"]) if " build " in step.get("run", ""))
     assert uses.index("actions/github-script") < building
     assert compiler_cache.stores(workflow["env"]) == {"gha": "SCCACHE_GHA_ENABLED"}
+    assert workflow["env"]["ACTIONS_CACHE_SERVICE_V2"] == "on"
+
+
+def test_the_cache_asks_the_service_that_github_still_runs(tmp_path, monkeypatch):
+    """A server stands in for GitHub's. sccache's own requests show which service it means."""
+    compiling.prepare(tmp_path, monkeypatch)
+    for name, value in jobs.read(jobs.WORKFLOW)["env"].items():
+        monkeypatch.setenv(name, "READ_ONLY" if name == "SCCACHE_GHA_RW_MODE" else value)
+    monkeypatch.setenv("ACTIONS_RUNTIME_TOKEN", "token")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EmptyCache) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("ACTIONS_RESULTS_URL", f"http://127.0.0.1:{server.server_port}/")
+        EmptyCache.asked = set()
+        counts, said = compiling.compile_once(tmp_path)
+        server.shutdown()
+    assert (counts, said) == ((0, 1), ["shared compiler cache: gha (SCCACHE_GHA_ENABLED)"])
+    service = "/twirp/github.actions.results.api.v1.CacheService"
+    assert EmptyCache.asked == {f"{service}/GetCacheEntryDownloadURL"}
+
+
+class EmptyCache(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is asked, and has nothing."""
+
+    asked = set()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.add(self.path)
+        self.send_error(404)
+
+    do_GET = do_POST
+
+    def log_message(self, *_):
+        pass
 
 
 def test_a_pull_request_writes_no_cache():
