@@ -1,13 +1,19 @@
 """The build verb before and after the builds: its plan, its order, and what it says at the end."""
 
+import contextlib
+import io
 import json
+import shutil
 import subprocess
 
 import pytest
 
 from helpers import small
 from helpers.command import feedstock
-from numpy_feedstock import variant
+from numpy_feedstock import paths, variant
+from numpy_feedstock.building import bootstrap
+from numpy_feedstock.building.bootstrap import machine
+from numpy_feedstock.channels import channel
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.packages.record import read_record
 from numpy_feedstock.progress import Progress
@@ -35,22 +41,72 @@ def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
     assert "packages: " in table
 
 
+@pytest.fixture
+def made(monkeypatch, tmp_path):
+    """The folder of a bootstrap channel for 3.11 that this machine would not make again."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    folder = bootstrap.folder_of("3.11")
+    folder.mkdir(parents=True)
+    identity = bootstrap._identity(machine.inspect(), machine.find_interpreter("3.11"))
+    (folder / bootstrap.MARKER).write_text(json.dumps({**identity, "debian_gcc": ["gcc-14.deb"]}))
+    return folder
+
+
+def put_from(made, wanted, folder, **fields):
+    """Put a package of the bootstrap channel with its record into folder/output."""
+    known = {"inputs": build._inputs(wanted, [made]), "channels": [channel.url(made)]}
+    small.put(wanted, folder, **{**known, **fields})
+
+
+def states(wanted, folder, label="fast", names=("bootstrap",)):
+    """The states of a plan, and its table."""
+    plan = build.make_plan(wanted, build.Settings([*names], folder / "output", label))
+    with contextlib.redirect_stdout(io.StringIO()) as table:
+        build.print_plan(plan, as_json=False)
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        build.print_plan(plan, as_json=True)
+    assert [row["state"] for row in json.loads(text.getvalue())] == [row.state for row in plan]
+    return [row.state for row in plan], table.getvalue()
+
+
 @pytest.mark.parametrize(
-    ("fields", "state"),
+    ("fields", "label", "state"),
     [
-        ({}, "finished"),
-        ({"inputs": "other"}, "changed since it was built"),
-        ({"tests": {"imports": False}}, "changed since it was built"),
-        ({"sha256": "0" * 64}, "to build"),
+        ({}, "fast", "finished"),
+        ({}, "full", "to build again"),
+        ({"label": "full"}, "full", "finished"),
+        ({"label": "full"}, "fast", "finished"),
+        ({"inputs": "other"}, "fast", "to build again"),
+        ({"tests": {"imports": False}}, "fast", "to build again"),
+        ({"channels": ["https://conda.example/forge"]}, "fast", "to build again"),
+        ({"sha256": "0" * 64}, "fast", "to build"),
     ],
 )
-def test_the_plan_says_what_is_there(two, tmp_path, fields, state):
-    inputs = build._inputs(two[0], ["/nowhere/bootstrap-3.11"])
-    channels = ["file:///nowhere/bootstrap-3.11"]
-    small.put(two[0], tmp_path, **{"inputs": inputs, "channels": channels, **fields})
-    rows, table = plan_of("--python", "3.11", "--output", tmp_path / "output")
-    assert [(row["there"], row["state"]) for row in rows] == [(True, state), (False, "to build")]
-    assert state in table
+def test_the_plan_says_what_would_be_done(two, tmp_path, made, fields, label, state):
+    put_from(made, two[0], tmp_path, **fields)
+    found, table = states(two, tmp_path, label)
+    assert found == [state, "to build"]
+    assert f"  {state}\n" in table and "unknown" not in table
+
+
+@pytest.mark.parametrize("gone", ["channel", "machine"])
+def test_the_plan_does_not_guess_what_a_channel_will_be_that_is_not_made(two, tmp_path, made, gone):
+    put_from(made, two[0], tmp_path)
+    if gone == "channel":
+        shutil.rmtree(made)
+    else:  # made on a machine with another compiler
+        (made / bootstrap.MARKER).write_text(json.dumps({"machine_gcc": "4.8.5"}))
+    found, table = states(two, tmp_path)
+    assert found == ["unknown", "to build"]
+    assert "packages: 1 unknown, 1 to build" in table
+    assert "unknown: the bootstrap channel is made first" in table
+    # what the tests or the channel's name decide is known all the same
+    assert states(two, tmp_path, label="full")[0] == ["to build again", "to build"]
+
+
+def test_a_package_of_the_bootstrap_channel_is_made_again_from_another_one(two, tmp_path, made):
+    put_from(made, two[0], tmp_path)
+    assert states(two, tmp_path, names=[str(tmp_path)])[0] == ["to build again", "to build"]
 
 
 def test_the_plan_names_an_interpreter_that_is_missing(monkeypatch, tmp_path):

@@ -40,7 +40,8 @@ A package that fails does not stop the others. After Ctrl-C the same command goe
 stopped: a finished package is not built again.
 """
 
-TO_BUILD, CHANGED, FINISHED = "to build", "changed since it was built", "finished"
+# what --dry-run says: AGAIN for other inputs, other tests, or tests that failed
+TO_BUILD, AGAIN, FINISHED, UNKNOWN = "to build", "to build again", "finished", "unknown"
 BUILT, UP_TO_DATE, FAILED = "built", "up to date", "failed"
 
 
@@ -50,7 +51,7 @@ class Planned:
 
     sources : the channels that it would be built from
     there : whether a file of its name is in the output channel
-    state : TO_BUILD, CHANGED or FINISHED
+    state : TO_BUILD, AGAIN, FINISHED, or UNKNOWN until the bootstrap channel is made
     problem : why this machine cannot build it, or ""
     """
 
@@ -60,6 +61,20 @@ class Planned:
     there: bool
     state: str
     problem: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where --dry-run found that the packages for one Python come from.
+
+    names : channels, that of the bootstrap channel's folder for "bootstrap"
+    are_made : False when the bootstrap channel would be made first
+    problem : why this machine cannot build from them, or ""
+    """
+
+    names: list[str]
+    are_made: bool
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,52 +165,58 @@ def execute(args: argparse.Namespace) -> int:
 
 def make_plan(wanted: Sequence[Variant], settings: Settings) -> list[Planned]:
     """Return what would be done, in the order of the work."""
-    problems = {python: _problem(python, settings.names) for python in {v.python for v in wanted}}
+    pythons = {each.python for each in wanted}
+    sources = {python: _look_for_sources(python, settings.names) for python in pythons}
     plan = []
     for each in wanted:
         path = settings.output / each.platform / each.filename
+        found = sources[each.python]
         plan.append(
             Planned(
                 variant=str(each),
                 package=each.filename,
                 sources=settings.names,
                 there=path.exists(),
-                state=_planned_state(each, path, settings),
-                problem=problems[each.python],
+                state=_planned_state(each, path, found, settings.label),
+                problem=found.problem,
             )
         )
     return plan
 
 
-def _problem(python: str, names: list[str]) -> str:
-    """Return why no package for a Python can be built here, in one line; "" when it can."""
+def _look_for_sources(python: str, names: list[str]) -> Sources:
+    """Return where the packages for a Python come from, without making the bootstrap channel."""
     if names != ["bootstrap"]:
-        return ""
+        return Sources(names, are_made=True)
+    folders = [str(bootstrap.folder_of(python))]
     try:
         bootstrap.check(python)
+        return Sources(folders, bootstrap.is_made(python))
     except FeedstockError as error:
-        return _first_line(error)
-    return ""
+        return Sources(folders, are_made=False, problem=_first_line(error))
 
 
-def _planned_state(wanted: Variant, path: Path, settings: Settings) -> str:
+def _planned_state(wanted: Variant, path: Path, sources: Sources, label: str) -> str:
     known = read_record(path)
     if known is None:
         return TO_BUILD
-    names = settings.names
-    if names == ["bootstrap"]:
-        # the channel may be gone; what the package was made from tells whether it changed
-        names = [url.removeprefix("file://") for url in known.channels]
-    if is_up_to_date(known, _inputs(wanted, names), settings.label):
+    if not passed_tests(known, label) or known.channels != _urls(sources.names):
+        return AGAIN
+    if not sources.are_made:
+        return UNKNOWN
+    if known.inputs == _inputs(wanted, sources.names):
         return FINISHED
-    return CHANGED
+    return AGAIN
+
+
+def _urls(names: Iterable[str]) -> list[str]:
+    return [channel.url(name) for name in names]
 
 
 def _inputs(wanted: Variant, names: list[str]) -> str:
     """Return the digest of all that a package of these channels is made from."""
-    channels = [channel.url(name) for name in names]
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return inputs_digest(wanted.filename, channels, bootstrap.made_from(names), epoch)
+    return inputs_digest(wanted.filename, _urls(names), bootstrap.made_from(names), epoch)
 
 
 def build_all(wanted: Sequence[Variant], settings: Settings, progress: Progress) -> list[Outcome]:
@@ -250,7 +271,7 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
     names = settings.names
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, progress.step))]
-    channels = [channel.url(name) for name in names]
+    channels = _urls(names)
     inputs = _inputs(wanted, names)
     finished = settings.output / wanted.platform / wanted.filename
     known = read_record(finished)
@@ -302,7 +323,12 @@ def refuse_red(wanted: Variant, path: Path, tests: Mapping[str, bool], output: P
 
 def is_up_to_date(record: Record, inputs: str, label: str) -> bool:
     """Return whether a package is of these inputs, and passed the tests of this label."""
-    return record.inputs == inputs and record.passed and label in ("fast", record.label)
+    return record.inputs == inputs and passed_tests(record, label)
+
+
+def passed_tests(record: Record, label: str) -> bool:
+    """Return whether a package passed the tests of a label. The full tests hold the fast ones."""
+    return record.passed and label in ("fast", record.label)
 
 
 def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Compiled:
@@ -371,6 +397,10 @@ def print_plan(plan: list[Planned], as_json: bool) -> None:
     ]
     print(tabulate(rows, headers="keys"))
     print(f"\nfrom: {', '.join(plan[0].sources)}")
+    if any(each.state == UNKNOWN for each in plan):
+        print(
+            f"{UNKNOWN}: the bootstrap channel is made first; then it shows whether one is finished"
+        )
     print(_counted("cannot be built here" if each.problem else each.state for each in plan))
 
 

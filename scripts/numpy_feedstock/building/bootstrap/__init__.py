@@ -46,12 +46,8 @@ def ensure(python: str, say: Say) -> Path:
     """
     facts = machine.inspect()
     interpreter = machine.find_interpreter(python)
-    channel = paths.BUILD / f"bootstrap-{python}"
-    identity = {
-        **_shared_identity(facts),
-        **dataclasses.asdict(interpreter),
-        "python_recipes": _digest(["python"], PYTHON_WHEELS),
-    }
+    channel = folder_of(python)
+    identity = _identity(facts, interpreter)
     if _is_made_from(channel, identity):
         return channel
     shared = _ensure_shared(facts, say)
@@ -65,6 +61,17 @@ def ensure(python: str, say: Say) -> Path:
     _finish(partial, channel, {**made, **identity, "debian_python": packages})
     say(f"bootstrap channel for Python {python}: {_describe(channel)}")
     return channel
+
+
+def is_made(python: str) -> bool:
+    """Return whether ensure() would return the channel as it is. Raises UsageError as it does."""
+    identity = _identity(machine.inspect(), machine.find_interpreter(python))
+    return _is_made_from(folder_of(python), identity)
+
+
+def folder_of(python: str) -> Path:
+    """Return the folder of the channel for a Python. It may not be there yet."""
+    return paths.BUILD / f"bootstrap-{python}"
 
 
 def check(python: str) -> None:
@@ -272,6 +279,15 @@ def _python_context(
         python_version=machine.version_of(program),
     )
     return context, debs
+
+
+def _identity(facts: Machine, interpreter: Interpreter) -> dict[str, Any]:
+    """What a channel is made from: another machine, Python or list makes it anew."""
+    return {
+        **_shared_identity(facts),
+        **dataclasses.asdict(interpreter),
+        "python_recipes": _digest(["python"], PYTHON_WHEELS),
+    }
 
 
 def _shared_identity(facts: Machine) -> dict[str, Any]:
