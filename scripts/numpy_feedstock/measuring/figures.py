@@ -17,9 +17,11 @@ from .measurements import (
     ComparedTests,
     HangMatrix,
     HangRow,
+    Host,
     Matrix,
     MatrixRow,
     Measurement,
+    OnOneHost,
     ScanOfWheels,
 )
 
@@ -83,10 +85,13 @@ def _with_result(text: str, name: str) -> str:
     return text
 
 
-def _host(result: Measurement) -> str:
+def _host(result: OnOneHost) -> str:
     host = result.host
-    machine = f"{host.cpu}, {host.cores} cores, glibc {host.glibc}"
-    return f"{machine}, Python {host.python}, {host.date}"
+    return f"{_machine(host)}, Python {host.python}, {host.date}"
+
+
+def _machine(host: Host) -> str:
+    return f"{host.cpu}, {host.cores} cores, glibc {host.glibc}"
 
 
 def _share(share: Sequence[int]) -> str:
@@ -225,7 +230,7 @@ def _matrix(result: Matrix, style: str) -> str:
         if each.is_built:
             row |= _built_cells(each)
         rows.append(row)
-    return f"{table(rows, style)}\n\n{_matrix_summary(result)} {_host(result)}."
+    return f"{table(rows, style)}\n\n{_matrix_summary(result)}"
 
 
 def _built_cells(row: MatrixRow) -> dict[str, str]:
@@ -256,7 +261,23 @@ def _matrix_summary(result: Matrix) -> str:
             f" The first package of a release and a Python took {median(first):.1f} minutes to "
             f"build, each further one {median(further):.1f} (medians)."
         )
+    if built:
+        text += f" Recorded: {_recorded(built)}."
     return text
+
+
+def _recorded(rows: Iterable[MatrixRow]) -> str:
+    """Return the machines on which rows were recorded, each with its first and its last day."""
+    days: dict[str, list[str]] = {}
+    for row in rows:
+        if row.host:
+            days.setdefault(_machine(row.host), []).append(row.host.date)
+    return "; ".join(f"{machine}, {_period(dates)}" for machine, dates in days.items())
+
+
+def _period(dates: Iterable[str]) -> str:
+    first, *others = sorted(set(dates))
+    return f"{first} to {others[-1]}" if others else first
 
 
 def _first_and_further(built: Sequence[MatrixRow]) -> tuple[list[float], list[float]]:

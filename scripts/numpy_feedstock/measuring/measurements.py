@@ -107,6 +107,7 @@ class MatrixRow:
     sha256: str = ""
     commit: str = ""  # the commit of this repository that built it
     control: str = ""  # the repro's verdict on the control; "" when it was not asked
+    host: Host | None = None  # where and when the row was recorded; None when it is not built
 
     @property
     def is_built(self) -> bool:
@@ -118,7 +119,6 @@ class Measurement:
     """The base of all results."""
 
     row: ClassVar[type]
-    host: Host
 
     def as_json(self) -> str:
         """Return the text of the result's file."""
@@ -127,14 +127,20 @@ class Measurement:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the result from the text that ``as_json`` returned."""
-        fields = json.loads(text)
-        fields["host"] = Host(**fields["host"])
-        fields["rows"] = tuple(cls.row(**_with_tuples(row)) for row in fields["rows"])
+        fields = _typed(json.loads(text))
+        fields["rows"] = tuple(cls.row(**_typed(row)) for row in fields["rows"])
         return cls(**fields)
 
 
 @dataclass(frozen=True)
-class ScanOfWheels(Measurement):
+class OnOneHost(Measurement):
+    """The base of the results that are measured at once."""
+
+    host: Host
+
+
+@dataclass(frozen=True)
+class ScanOfWheels(OnOneHost):
     """The result of scan-wheels."""
 
     row = ReleaseRow
@@ -143,7 +149,7 @@ class ScanOfWheels(Measurement):
 
 
 @dataclass(frozen=True)
-class HangMatrix(Measurement):
+class HangMatrix(OnOneHost):
     """The result of hang-matrix."""
 
     row = HangRow
@@ -154,7 +160,7 @@ class HangMatrix(Measurement):
 
 
 @dataclass(frozen=True)
-class ComparedTests(Measurement):
+class ComparedTests(OnOneHost):
     """The result of compare-tests."""
 
     row = TestsRow
@@ -164,14 +170,14 @@ class ComparedTests(Measurement):
 
 @dataclass(frozen=True)
 class Matrix(Measurement):
-    """The result of matrix. Its rows may be of several days."""
+    """The result of matrix. Each row has its own host and day."""
 
     row = MatrixRow
     rows: tuple[MatrixRow, ...]
 
 
 @dataclass(frozen=True)
-class Benchmark(Measurement):
+class Benchmark(OnOneHost):
     """The result of benchmark."""
 
     row = SpeedRow
@@ -222,6 +228,12 @@ def _file(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
-def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of a JSON file with its arrays as tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a JSON object with each array as a tuple, and its host as a Host."""
+    typed = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, list):
+            typed[name] = tuple(value)
+        elif name == "host" and value:
+            typed[name] = Host(**value)
+    return typed

@@ -1,7 +1,9 @@
 """matrix: show which packages of the matrix are built and tested, and test their controls."""
 
 import argparse
+import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from .. import options, variant
 from ..channels import channel, prefix
-from ..errors import FeedstockError
+from ..errors import FeedstockError, UsageError
 from ..measuring import figures, measurements, repro
 from ..measuring.measurements import Matrix, MatrixRow
 from ..packages import package_tests
@@ -30,8 +32,12 @@ The matrix is each release on the first Python of conda_build_config.yaml, and e
 is switched on there on every Python, for one flavour of each BLAS. A control is a package whose
 patch is undone after the installation: the repro in the package's own tests has to fail on it.
 --record keeps the rows of an earlier record that this call does not make anew. So the matrix may
-be recorded in parts.
+be recorded in parts. It drops the rows whose package is not in the matrix any more, and refuses
+packages that were built from files that are in no commit.
 """
+
+# whose matrix docs/matrix.md shows
+RECORDED_PLATFORM = "linux-64"
 
 # what the repro says about a numpy that multiplies matrices at import, with MKL and with OpenBLAS
 RED = ("AFFECTED", "LATENT")
@@ -65,18 +71,20 @@ def execute(args: argparse.Namespace) -> int:
         channel.this_platform(),
     )
     rows = [make_row(each, args.output) for each in wanted]
+    if args.record:
+        refuse_unknown_commits(rows, args.output)
     if args.controls:
         rows = with_controls(rows, args.output)
-    result = Matrix(measurements.this_host(), tuple(rows))
+    result = Matrix(tuple(rows))
     if args.record:
-        figures.record("matrix", merge(result, measurements.load("matrix")))
+        record(result)
     figures.show("matrix", result, args.json)
     return int(any(row.control not in ("", *RED) for row in rows))
 
 
 def make_row(wanted: Variant, output: Path) -> MatrixRow:
     """Return what the record of a package says, or a row that says that it is not built yet."""
-    row = MatrixRow(wanted.version, wanted.python, wanted.flavour, wanted.filename)
+    row = empty_row(wanted)
     record = read_record(_path(row, output))
     if record is None or not record.passed:
         return row
@@ -91,7 +99,13 @@ def make_row(wanted: Variant, output: Path) -> MatrixRow:
         cache_misses=record.cache_misses,
         sha256=record.sha256,
         commit=record.commit,
+        host=measurements.this_host(),
     )
+
+
+def empty_row(wanted: Variant) -> MatrixRow:
+    """Return the row of a package that is not built yet."""
+    return MatrixRow(wanted.version, wanted.python, wanted.flavour, wanted.filename)
 
 
 def _path(row: MatrixRow, output: Path) -> Path:
@@ -152,26 +166,60 @@ def judge_control(path: Path, say: Say) -> str:
     return report.verdict
 
 
-def merge(new: Matrix, old: Matrix) -> Matrix:
-    """Return the rows of both results. Where both have a package, the new row counts.
+def refuse_unknown_commits(rows: Sequence[MatrixRow], output: Path) -> None:
+    """Raise UsageError when no commit holds what a package was built from.
 
-    A package that is recorded stays when it is no longer there. So does the verdict on a
-    control, when the new row is about the same bytes and has none.
+    output : the channel, for the message
     """
-    rows = {_key(row): row for row in old.rows}
-    for row in new.rows:
-        known = rows.get(_key(row))
-        if known and known.is_built and not row.is_built:
-            continue
-        if known and known.sha256 == row.sha256 and row.control in ("", UNKNOWN):
-            row = replace(row, control=known.control)
-        rows[_key(row)] = row
-    return Matrix(new.host, tuple(sorted(rows.values(), key=_order)))
+    unknown = {}
+    for row in rows:
+        if row.is_built and not re.fullmatch("[0-9a-f]{40}", row.commit):
+            unknown[row.package] = row.commit or "no commit"
+    if unknown:
+        raise UsageError(
+            f"packages cannot be recorded: {len(unknown)} of {len(rows)}",
+            expected="each was built from a commit, and no file differed from it",
+            **unknown,
+            remedy=f"commit the changes, remove these packages from {output}, and build them again",
+        )
 
 
-def _key(row: MatrixRow) -> tuple[str, ...]:
-    return (row.numpy, row.python, row.blas)
+def record(result: Matrix) -> None:
+    """Keep the rows of the matrix as its record, and say which rows are not of the matrix."""
+    flavours = variant.DEFAULT_FLAVOURS
+    wanted = variant.select([variant.ALL], [variant.ALL], flavours, RECORDED_PLATFORM)
+    filenames = {each.filename for each in wanted}
+    for row in result.rows:
+        if row.package not in filenames:
+            print(f"not recorded, because it is not in the matrix: {row.package}", file=sys.stderr)
+    figures.record("matrix", merge(result, measurements.load("matrix"), wanted))
 
 
-def _order(row: MatrixRow) -> tuple[object, ...]:
-    return (variant.numbers(row.python), variant.numbers(row.numpy), row.blas)
+def merge(new: Matrix, old: Matrix, wanted: Sequence[Variant]) -> Matrix:
+    """Return the rows of both results for the wanted packages, in their order.
+
+    Where both have a package, the new row counts. A package that is recorded stays when it is
+    no longer there. So does the verdict on a control, when the new row is about the same bytes
+    and has none.
+    """
+    new_rows = {row.package: row for row in new.rows}
+    old_rows = {row.package: row for row in old.rows}
+    rows = []
+    for each in wanted:
+        empty = empty_row(each)
+        name = each.filename
+        rows.append(_newer(new_rows.get(name, empty), old_rows.get(name, empty)))
+    return Matrix(tuple(rows))
+
+
+def _newer(new: MatrixRow, old: MatrixRow) -> MatrixRow:
+    """Return the row that counts of two rows about one package."""
+    if not new.is_built:
+        return old
+    if new.sha256 != old.sha256:
+        return new
+    if old.control and new.control in ("", UNKNOWN):
+        new = replace(new, control=old.control)
+    if replace(new, host=old.host) == old:
+        return old  # nothing in it is new: it keeps its day
+    return new
