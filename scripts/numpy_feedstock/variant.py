@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rattler_build import RenderedVariant
 
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
-# the flavours that are built and measured when the user names none: one for each BLAS
+# one flavour for each BLAS; see default_flavours
 DEFAULT_FLAVOURS = ("mkl-2025", "openblas")
 # in the place of a release, a Python or a flavour: every one of them
 ALL = "all"
@@ -170,6 +170,15 @@ def in_matrix(variants: Sequence[Variant], platform: str) -> list[Variant]:
     return [v for v in variants if v.version in switched_on or v.python == first]
 
 
+def default_flavours(platform: str) -> list[str]:
+    """Return the flavours that are built and measured when the user names none.
+
+    They are one for each BLAS that the platform has.
+    """
+    there = {v.flavour for v in load(platform)}
+    return [flavour for flavour in DEFAULT_FLAVOURS if flavour in there]
+
+
 def _named(values: Sequence[str] | None) -> Sequence[str]:
     """Return the values, or nothing when they stand for all."""
     if values is None or ALL in values:
@@ -177,13 +186,15 @@ def _named(values: Sequence[str] | None) -> Sequence[str]:
     return values
 
 
-def one_of_each(flavours: Sequence[str] | None) -> list[str]:
+def one_of_each(flavours: Sequence[str] | None, platform: str) -> list[str]:
     """Return flavours that name one package each. A BLAS alone stands for its default flavour.
 
-    flavours : None for one of each BLAS
+    flavours : None for one of each BLAS that the platform has
     """
+    if not flavours:
+        return default_flavours(platform)
     defaults = {name.split("-")[0]: name for name in DEFAULT_FLAVOURS}
-    return [defaults.get(name, name) for name in flavours or DEFAULT_FLAVOURS]
+    return [defaults.get(name, name) for name in flavours]
 
 
 def _refuse_unknown(what: str, wanted: Sequence[str] | None, known: list[str]) -> None:

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from helpers import small
+from helpers import clone, small
 from helpers.command import feedstock
-from numpy_feedstock import paths, variant
+from numpy_feedstock import cli, git, paths, variant
 from numpy_feedstock.building import bootstrap
 from numpy_feedstock.building.bootstrap import machine
 from numpy_feedstock.channels import channel
@@ -39,6 +39,14 @@ def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
     assert [row["package"] for row in rows] == [v.filename for v in wanted]
     assert "3 of 24   numpy 2.4.0 python 3.11 mkl-2025" in table
     assert "packages: " in table
+
+
+@pytest.mark.parametrize("verb", [["build", "--channel", "bootstrap", "--dry-run"], ["matrix"]])
+def test_on_a_platform_without_mkl_the_default_is_openblas(monkeypatch, capsys, verb):
+    monkeypatch.setattr(channel, "this_platform", lambda: "linux-aarch64")
+    assert cli.main([*verb, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "openblas" in shown and "mkl" not in shown
 
 
 @pytest.fixture

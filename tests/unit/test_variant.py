@@ -129,8 +129,16 @@ def test_what_shares_the_compiler_cache_is_built_one_after_the_other():
 def test_a_blas_without_a_version_is_all_of_its_versions():
     found = variant.select(["2.4.4"], ["3.12"], ["mkl"], "linux-64")
     assert [(v.blas, v.flavour) for v in found] == [("mkl", "mkl-2025"), ("mkl", "mkl-2026")]
-    assert variant.one_of_each(["mkl", "openblas"]) == ["mkl-2025", "openblas"]
-    assert variant.one_of_each(["mkl-2026"]) == ["mkl-2026"]
+    assert variant.one_of_each(["mkl", "openblas"], "linux-64") == ["mkl-2025", "openblas"]
+    assert variant.one_of_each(["mkl-2026"], "linux-64") == ["mkl-2026"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "flavours"),
+    [("linux-64", ["mkl-2025", "openblas"]), ("linux-aarch64", ["openblas"])],
+)
+def test_what_is_built_and_measured_by_default_is_there_on_the_platform(platform, flavours):
+    assert variant.default_flavours(platform) == variant.one_of_each(None, platform) == flavours
 
 
 @pytest.mark.parametrize("other", ["blis", "netlib"])

@@ -32,7 +32,8 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
 
     platform = channel.this_platform()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    wanted = variant.select([release], [python], variant.one_of_each(flavours), platform)
+    one_of_each = variant.one_of_each(flavours, platform)
+    wanted = variant.select([release], [python], one_of_each, platform)
     found = {v.flavour: Path(output, platform, v.filename) for v in wanted}
     for flavour, path in found.items():
         if read_record(path) is None:

@@ -143,15 +143,16 @@ def execute(args: argparse.Namespace) -> int:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     releases = args.numpy or [options.DEFAULT_RELEASE]
-    flavours = args.blas or variant.DEFAULT_FLAVOURS
-    wanted = variant.select(releases, pythons, flavours, channel.this_platform())
+    platform = channel.this_platform()
+    flavours = args.blas or variant.default_flavours(platform)
+    wanted = variant.select(releases, pythons, flavours, platform)
     output = args.output.absolute()
+    if not args.dry_run:
+        channel_folder.check_writable(output)
+    settings = Settings(channel.choose(args.channel), output, args.tests)
     if args.dry_run:
-        settings = Settings(channel.choose(args.channel), output, args.tests)
         print_plan(make_plan(wanted, settings), args.json)
         return 0
-    channel_folder.check_writable(output)
-    settings = Settings(channel.choose(args.channel), output, args.tests)
     started = time.monotonic()
     with (
         workspace.build_lock(args.jobs),

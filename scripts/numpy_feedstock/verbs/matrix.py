@@ -67,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
     wanted = variant.select(
         args.numpy or [variant.ALL],
         args.python or [variant.ALL],
-        args.blas or variant.DEFAULT_FLAVOURS,
+        args.blas or variant.default_flavours(channel.this_platform()),
         channel.this_platform(),
     )
     rows = [make_row(each, args.output) for each in wanted]
