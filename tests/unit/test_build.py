@@ -159,6 +159,46 @@ def test_a_package_that_fails_does_not_stop_the_others(
     assert "2 of 2: numpy 2.3.5 python 3.11 openblas: building" in errors
 
 
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """A repository with one commit, which git takes for this one. Its file may be edited."""
+    tree = tmp_path / "repository"
+    tree.mkdir()
+    file = tree / "recipe.yaml"
+    file.write_text("before")
+    clone.git(tree, "init", "-q")
+    clone.git(tree, "add", ".")
+    clone.git(tree, "commit", "-q", "-m", "The recipe")
+    monkeypatch.setenv("GIT_DIR", str(tree / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tree))
+    return file
+
+
+def test_the_recorded_commit_is_that_of_before_the_work(two, edited, monkeypatch, tmp_path):
+    commit = git.commit()
+
+    def compile_one(wanted, channels, progress):
+        edited.write_text("edited by a person while the package was built")
+        made = small.make(tmp_path, 1)
+        path = made.rename(made.with_name(wanted.filename))
+        return build.Compiled(path, {}, 5.0, 0, 0)
+
+    def run_tests(path, channels, label, results, progress):
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text("<testsuite><testcase classname='a' name='b'/></testsuite>")
+        return {"imports": True}
+
+    monkeypatch.setattr(paths, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(build, "compile_one", compile_one)
+    monkeypatch.setattr(build, "run_tests", run_tests)
+    settings = build.Settings([str(tmp_path)], tmp_path / "output", "fast")
+    outcome = build.build_one(two[0], settings, Progress())
+    assert git.commit() == f"{commit}-dirty"
+    assert outcome.record.commit == commit
+    written = read_record(tmp_path / "output" / "linux-64" / two[0].filename)
+    assert written == outcome.record
+
+
 def results(two, tmp_path, *errors):
     """An outcome for each variant: built where the error is None."""
     found = []

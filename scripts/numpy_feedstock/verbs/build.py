@@ -92,6 +92,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a package is made from, as it is before the work begins.
+
+    channels : URLs of the channels to build and test with
+    inputs : digest of everything that the build depends on
+    commit : of this repository
+    """
+
+    channels: list[str]
+    inputs: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class Compiled:
     """A package that was built and not tested yet."""
 
@@ -100,6 +114,19 @@ class Compiled:
     minutes: float
     cache_hits: int
     cache_misses: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The tests of a package that passed all of them.
+
+    passed : {name of the test: True}
+    results : of numpy's own tests, as JUnit XML
+    """
+
+    passed: dict[str, bool]
+    results: Path
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -269,46 +296,56 @@ def _first_line(error: FeedstockError) -> str:
 
 def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
     """Build, test and add one package, unless it is there already. Raises FeedstockError."""
-    names = settings.names
-    if names == ["bootstrap"]:
-        names = [str(bootstrap.ensure(wanted.python, progress.step))]
-    channels = _urls(names)
-    inputs = _inputs(wanted, names)
+    origin = find_origin(wanted, settings.names, progress)
     finished = settings.output / wanted.platform / wanted.filename
     known = read_record(finished)
-    if known and is_up_to_date(known, inputs, settings.label):
+    if known and is_up_to_date(known, origin.inputs, settings.label):
         progress.step("nothing changed since it was built and tested: nothing to do")
         return Outcome(wanted, UP_TO_DATE, known)
 
-    compiled = compile_one(wanted, channels, progress)
-    started = time.monotonic()
-    results = beside(paths.LOGS / wanted.filename, RESULTS)
-    tests = run_tests(compiled.path, channels, settings.label, results, progress)
-    refuse_red(wanted, compiled.path, tests, settings.output)
-    record = Record(
+    compiled = compile_one(wanted, origin.channels, progress)
+    tested = test_one(wanted, compiled.path, origin.channels, settings, progress)
+    record = make_record(wanted, origin, compiled, tested, settings.label)
+    # the record is written first: each package in the channel has one
+    record.write(finished)
+    shutil.copyfile(tested.results, beside(finished, RESULTS))
+    channel_folder.add(compiled.path, settings.output, wanted.platform)
+    progress.step(f"finished: {record.build_minutes} min to build, {record.test_minutes} to test")
+    return Outcome(wanted, BUILT, record)
+
+
+def find_origin(wanted: Variant, names: list[str], progress: Progress) -> Origin:
+    """Return what a package is made from now. The bootstrap channel is made if it is wanted.
+
+    The commit is asked for here, because a person may edit or commit while the package is made.
+    """
+    if names == ["bootstrap"]:
+        names = [str(bootstrap.ensure(wanted.python, progress.step))]
+    return Origin(_urls(names), _inputs(wanted, names), git.commit())
+
+
+def make_record(
+    wanted: Variant, origin: Origin, compiled: Compiled, tested: Tested, label: str
+) -> Record:
+    """Return the record of a package that passed its tests."""
+    return Record(
         filename=compiled.path.name,
         sha256=files.sha256(compiled.path),
         size=compiled.path.stat().st_size,
         blas=wanted.blas,
         glibc_floor=oldest_glibc(compiled.path),
-        channels=channels,
-        inputs=inputs,
-        label=settings.label,
-        tests=tests,
-        numpy_tests=junit.count(junit.outcomes(results)),
+        channels=origin.channels,
+        inputs=origin.inputs,
+        label=label,
+        tests=tested.passed,
+        numpy_tests=junit.count(junit.outcomes(tested.results)),
         build_minutes=compiled.minutes,
-        test_minutes=_minutes_since(started),
+        test_minutes=tested.minutes,
         cache_hits=compiled.cache_hits,
         cache_misses=compiled.cache_misses,
-        commit=git.commit(),
+        commit=origin.commit,
         installed=compiled.installed,
     )
-    # the record is written first: each package in the channel has one
-    record.write(finished)
-    shutil.copyfile(results, beside(finished, RESULTS))
-    channel_folder.add(compiled.path, settings.output, wanted.platform)
-    progress.step(f"finished: {record.build_minutes} min to build, {record.test_minutes} to test")
-    return Outcome(wanted, BUILT, record)
 
 
 def refuse_red(wanted: Variant, path: Path, tests: Mapping[str, bool], output: Path) -> None:
@@ -355,6 +392,17 @@ def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Com
 
 def _minutes_since(started: float) -> float:
     return round((time.monotonic() - started) / 60, 1)
+
+
+def test_one(
+    wanted: Variant, path: Path, channels: list[str], settings: Settings, progress: Progress
+) -> Tested:
+    """Test one package. Raises FeedstockError when a test fails."""
+    started = time.monotonic()
+    results = beside(paths.LOGS / wanted.filename, RESULTS)
+    passed = run_tests(path, channels, settings.label, results, progress)
+    refuse_red(wanted, path, passed, settings.output)
+    return Tested(passed, results, _minutes_since(started))
 
 
 def run_tests(
