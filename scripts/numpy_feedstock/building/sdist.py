@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import paths
+from .. import paths, redact
 from ..errors import FeedstockError
 
 # the recipe takes the archive from the URL in this environment variable
@@ -87,6 +87,8 @@ def _extract_patched_files(kept: Path, patch: Path, folder: Path) -> None:
     root = kept.name.removesuffix(".tar.gz")
     with tarfile.open(kept) as tar:
         for name in re.findall(r"^--- a/(\S+)$", patch.read_text(), re.MULTILINE):
+            if f"{root}/{name}" not in tar.getnames():
+                continue  # git says that it is not there
             stream = tar.extractfile(f"{root}/{name}")
             assert stream is not None, f"{name} is not a file"
             target = folder / name
@@ -107,16 +109,36 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def _download(url: str, version: str, say: Say) -> bytes:
+    import http.client
     import urllib.request
-
-    from unearth import PackageFinder
 
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             say(f"downloading {url}")
             return bytes(response.read())
-    except OSError:
-        say(f"upstream's release page is not reachable: numpy {version} comes from pip's index")
+    # an answer that breaks off is no OSError, and neither is a URL that cannot be read
+    except (OSError, http.client.HTTPException, ValueError):
+        say(f"upstream's release page does not send it: numpy {version} comes from pip's index")
+    return _download_from_index(version)
+
+
+def _download_from_index(version: str) -> bytes:
+    import httpx2
+
+    try:
+        return _ask_index(version)
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or "no answer"
+        raise FeedstockError(
+            f"numpy {version} could not be downloaded from pip's index",
+            found=redact.urls_in(f"{type(error).__name__}: {reason}"),
+            remedy="run the same command again, or look at: pip config list",
+        ) from None
+
+
+def _ask_index(version: str) -> bytes:
+    from unearth import PackageFinder
+
     finder = PackageFinder(
         index_urls=_index_urls(),
         no_binary=["numpy"],
@@ -144,8 +166,15 @@ def _index_urls() -> list[str]:
 
 def _pip_setting(name: str) -> str:
     """Return a setting of pip's configuration or environment; "" when it is not set."""
-    listing = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
-    values = dict(line.split("=", 1) for line in listing.splitlines() if "=" in line)
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    if listed.returncode:
+        raise FeedstockError(
+            "pip's configuration cannot be read",
+            found=redact.urls_in(listed.stderr.strip()),
+            remedy="correct it: pip config debug",
+        )
+    values = dict(line.split("=", 1) for line in listed.stdout.splitlines() if "=" in line)
     for section in (":env:.", "download.", "global."):
         if section + name in values:
             return values[section + name].strip("'").replace("\\n", " ")
