@@ -1,8 +1,10 @@
 """A small program, compiled through the compiler cache as the recipe does it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 from numpy_feedstock import paths
 from numpy_feedstock.building import compiler_cache
@@ -40,14 +42,29 @@ def compile_once(folder):
     said = []
     (folder / "calls").write_text("")
     with compiler_cache.serve(said.append) as counts:
-        # as the builder isolates its script: nothing else goes through
-        passed = {name: os.environ[name] for name in compiler_cache.VARIABLES}
-        command = [passed["NUMPY_COMPILER_CACHE"], folder / "gcc", "-c", "../source/answer.c"]
-        command += ["-MD", "-MQ", "answer.o", "-MF", "answer.o.d", "-o", "answer.o"]
-        subprocess.run(
-            command, cwd=folder / "builddir", env={"PATH": os.defpath, **passed}, check=True
-        )
+        compile_source(folder)
         return counts(), said
+
+
+def compile_source(folder, output="answer.o"):
+    """Compile the source, while the cache is served."""
+    # as the builder isolates its script: nothing else goes through, and it has a home of its own
+    passed = {name: os.environ[name] for name in compiler_cache.VARIABLES}
+    environment = {"PATH": os.defpath, "HOME": str(folder / "source"), **passed}
+    command = [passed["NUMPY_COMPILER_CACHE"], folder / "gcc", "-c", "../source/answer.c"]
+    command += ["-MD", "-MQ", output, "-MF", f"{output}.d", "-o", output]
+    subprocess.run(command, cwd=folder / "builddir", env=environment, check=True)
+
+
+def servers(folder):
+    """The process ids of the servers that were started for a folder of prepare()."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in environ.read_bytes():
+                if (environ.parent / "exe").resolve() == compiler_cache.program().resolve():
+                    found.append(int(environ.parent.name))
+    return found
 
 
 def calls(folder):

@@ -1,12 +1,16 @@
 """The compiler cache: who uses it, what a hit costs, and the stores that others share."""
 
 import os
+import signal
+import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from helpers.compiling import calls, compile_once, prepare
+from helpers.compiling import calls, compile_once, compile_source, prepare, servers
 from numpy_feedstock import paths
 from numpy_feedstock.building import bootstrap, builder, compiler_cache, sdist
 
@@ -156,3 +160,43 @@ def test_what_the_user_set_for_another_cache_changes_nothing(folder, monkeypatch
     assert compile_once(folder) == ((0, 1), [])
     assert compile_once(folder) == ((1, 0), [])
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_build_whose_server_was_killed_goes_on_and_leaves_no_other(folder):
+    """The compilers that run next each find no server, and start one."""
+    said, objects = [], [f"{number}.o" for number in range(4)]
+    with compiler_cache.serve(said.append) as counts:
+        compile_source(folder)
+        (server,) = servers(folder)
+        os.kill(server, signal.SIGKILL)
+        while servers(folder):
+            time.sleep(0.01)
+        with ThreadPoolExecutor(len(objects)) as pool:
+            list(pool.map(lambda output: compile_source(folder, output), objects))
+        assert servers(folder)
+        assert counts() == (0, 0)
+    assert all((folder / "builddir" / each).exists() for each in objects)
+    assert said == ["the compiler cache ended before the build did: how much it had is not known"]
+    assert servers(folder) == []
+
+
+def test_an_interrupt_while_the_server_starts_leaves_no_server(folder, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("SCCACHE_BUCKET", "bucket")
+        monkeypatch.setenv("SCCACHE_ENDPOINT", f"http://127.0.0.1:{store.getsockname()[1]}")
+        monkeypatch.setenv("SCCACHE_REGION", "us-east-1")
+        with ThreadPoolExecutor() as pool:
+            call = pool.submit(interrupt_when_called, store)
+            with pytest.raises(KeyboardInterrupt):
+                compile_once(folder)
+            call.result().close()
+    assert servers(folder) == []
+
+
+def interrupt_when_called(store):
+    """Interrupt this process, as Ctrl-C does. Returns the call, which nobody answers."""
+    call = store.accept()[0]
+    os.kill(os.getpid(), signal.SIGINT)
+    return call

@@ -11,6 +11,7 @@ store, and writes to both.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ _CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 # the longest path that the address of a Unix socket holds
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
+_END_SECONDS = 10
 
 Counts = tuple[int, int]
 Say = Callable[[str], None]
@@ -63,11 +65,14 @@ def serve(say: Say) -> Iterator[Callable[[], Counts]]:
 
     say : called with a line for a person
 
-    Yields a function that returns (hits, misses) so far. Raises FeedstockError when the
-    server does not start. If a shared store does not answer, ``say`` is told, and this build
-    and later ones of this process go on without it.
+    Yields a function that returns (hits, misses) so far, or (0, 0) when they are not known.
+    Raises FeedstockError when the server does not start. If a shared store does not answer,
+    ``say`` is told, and this build and later ones of this process go on without it.
     """
-    with tempfile.TemporaryDirectory(prefix="sccache-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="sccache-") as folder,
+        contextlib.ExitStack() as running,
+    ):
         socket = Path(folder, "socket")
         if len(str(socket)) > _SOCKET_PATH_LIMIT:
             say(
@@ -76,14 +81,9 @@ def serve(say: Say) -> Iterator[Callable[[], Counts]]:
             )
             yield lambda: (0, 0)
             return
-        server = _start_with_stores(socket, say)
-        try:
-            with _variables(socket):
-                yield lambda: counts(socket)
-        finally:
-            # the compilers are the server's children, not the build's: all end with it
-            child.end_group(server.pid, reap=server.poll)
-            server.wait()
+        server = _start_with_stores(socket, running, say)
+        with _variables(socket):
+            yield lambda: _count(server, socket, say)
 
 
 def stores(environment: Mapping[str, str]) -> dict[str, str]:
@@ -95,49 +95,101 @@ def stores(environment: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def _start_with_stores(socket: Path, say: Say) -> subprocess.Popen[bytes]:
-    """Return the server, with the shared stores of the environment if they answer."""
+def _start_with_stores(
+    socket: Path, running: contextlib.ExitStack, say: Say
+) -> subprocess.Popen[bytes]:
+    """Return the server, with the shared stores of the environment if they answer.
+
+    running : ends the server when it is closed
+    """
     log = paths.LOGS / "compiler-cache.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     named = stores(os.environ)
     if not named:
-        return _start(_environment(socket, []), log)
+        return running.enter_context(_running(_environment(socket, []), log))
     # the variables' names alone: their values may hold a password
     shown = ", ".join(f"{kind} ({variable})" for kind, variable in named.items())
     try:
-        server = _start(_environment(socket, list(named)), log)
+        server = running.enter_context(_running(_environment(socket, list(named)), log))
     except FeedstockError:
         say(f"building without the shared compiler cache, which does not answer: {shown}; {log}")
         for variable in STORES:
             os.environ.pop(variable, None)
-        return _start(_environment(socket, []), log)
+        return running.enter_context(_running(_environment(socket, []), log))
     say(f"shared compiler cache: {shown}")
     return server
 
 
-def _start(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Return the server, in a process group of its own, once it answers."""
+@contextlib.contextmanager
+def _running(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server, in a process group of its own. The body starts once it answers."""
     foreground = {**environment, "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
     socket = Path(environment["SCCACHE_SERVER_UDS"])
     with open(log, "a") as stream:
         server = subprocess.Popen(
             [program()], env=foreground, stdout=stream, stderr=stream, start_new_session=True
         )
+    try:
+        _wait(server, socket, log)
+        yield server
+    finally:
+        # the compilers are the server's children, not the build's: all end with it
+        child.end_group(server.pid, reap=server.poll)
+        server.wait()
+        _end_successors(socket)
+
+
+def _wait(server: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
+    """Return once the server answers. Raises FeedstockError if it does not."""
     deadline = time.monotonic() + _START_SECONDS
     while not socket.exists():
         if server.poll() is not None or time.monotonic() > deadline:
-            child.end_group(server.pid, reap=server.poll)
-            server.wait()
             raise FeedstockError("the compiler cache did not start", log=log)
         time.sleep(0.05)
-    return server
 
 
-def counts(socket: Path) -> Counts:
+def _end_successors(socket: Path) -> None:
+    """End the servers that clients started after the server was killed.
+
+    Several clients can do so at once. The last of their servers then has the address, and the
+    others live on without one. What all have is the variable.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while (left := _who_has(f"SCCACHE_SERVER_UDS={socket}")) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _who_has(variable: str) -> list[int]:
+    """Return the ids of the processes that were started with a variable.
+
+    variable : name=value
+    """
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        # a process may have ended, or belong to another user
+        with contextlib.suppress(OSError):
+            if variable.encode() in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return found
+
+
+def _count(server: subprocess.Popen[bytes], socket: Path, say: Say) -> Counts:
+    """Return (hits, misses), or (0, 0) when the server that knew them is gone."""
+    if server.poll() is not None:
+        say("the compiler cache ended before the build did: how much it had is not known")
+        return 0, 0
+    return _counts(socket)
+
+
+def _counts(socket: Path) -> Counts:
     """Return (hits, misses) of the server that runs."""
     command = [str(program()), "--show-stats", "--stats-format", "json"]
-    shown = subprocess.check_output(command, env=_environment(socket, []), text=True)
+    environment = _environment(socket, [])
+    shown = subprocess.check_output(command, env=environment, text=True)
     stats = json.loads(shown)["stats"]
     hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
     return sum(hits.values()), sum(misses.values())
