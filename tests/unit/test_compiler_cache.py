@@ -200,3 +200,17 @@ def interrupt_when_called(store):
     call = store.accept()[0]
     os.kill(os.getpid(), signal.SIGINT)
     return call
+
+
+def test_a_server_that_does_not_tell_its_hits_fails_no_build(folder, monkeypatch):
+    monkeypatch.setattr(compiler_cache, "_STATS_SECONDS", 1)
+    said = []
+    with compiler_cache.serve(said.append) as counts:
+        compile_source(folder)
+        (server,) = servers(folder)
+        os.kill(server, signal.SIGSTOP)
+        assert counts() == (0, 0)
+        os.kill(server, signal.SIGCONT)
+        assert counts() == (0, 1)
+    (line,) = said
+    assert line.startswith("the compiler cache does not tell how much it had: ")

@@ -48,6 +48,7 @@ _CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 # the longest path that the address of a Unix socket holds
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
+_STATS_SECONDS = 10
 _END_SECONDS = 10
 
 Counts = tuple[int, int]
@@ -178,18 +179,25 @@ def _who_has(variable: str) -> list[int]:
 
 
 def _count(server: subprocess.Popen[bytes], socket: Path, say: Say) -> Counts:
-    """Return (hits, misses), or (0, 0) when the server that knew them is gone."""
+    """Return (hits, misses), or (0, 0) when the server cannot say them.
+
+    A package that was compiled is not lost for them.
+    """
     if server.poll() is not None:
         say("the compiler cache ended before the build did: how much it had is not known")
         return 0, 0
-    return _counts(socket)
+    try:
+        return _counts(socket)
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
+        say(f"the compiler cache does not tell how much it had: {error}")
+        return 0, 0
 
 
 def _counts(socket: Path) -> Counts:
     """Return (hits, misses) of the server that runs."""
     command = [str(program()), "--show-stats", "--stats-format", "json"]
     environment = _environment(socket, [])
-    shown = subprocess.check_output(command, env=environment, text=True)
+    shown = subprocess.check_output(command, env=environment, text=True, timeout=_STATS_SECONDS)
     stats = json.loads(shown)["stats"]
     hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
     return sum(hits.values()), sum(misses.values())
