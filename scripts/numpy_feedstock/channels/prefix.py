@@ -1,5 +1,6 @@
 """Prefixes that py-rattler installs, and controls: prefixes whose numpy is unpatched again."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,13 +8,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_numpy import gate
 
-from .. import paths
+from .. import paths, redact
 from ..errors import FeedstockError, UsageError
 from ..packages.record import read_record
 from ..progress import Say
@@ -45,6 +46,8 @@ def solve(
     specs : match specs, as on a command line
     virtual_packages : of the host, this machine's by default
     options : more of rattler.solve's
+
+    Raises py-rattler's own errors: the caller knows what it wanted of the solver.
     """
     import asyncio
 
@@ -92,8 +95,9 @@ def built_with(path: Path) -> list[str]:
 
 
 def install(channels: Sequence[str], specs: Sequence[str], prefix: Path) -> Path:
-    """Solve, and install into a new prefix. Returns the prefix."""
-    _install(solve(channels, specs), prefix)
+    """Solve, and install into a new prefix. Returns the prefix. Raises FeedstockError."""
+    with _explained(f"cannot be installed: {', '.join(specs)}"):
+        _install(solve(channels, specs), prefix)
     return prefix
 
 
@@ -105,16 +109,40 @@ def assemble(
     path : of the package
     channels : URLs
     more : match specs of what else is wanted
+
+    Raises FeedstockError.
     """
     from rattler.package_streaming import extract
     from rattler_build import Package
 
     package = Package.from_file(path)
     needs = [spec for spec in package.depends if not spec.startswith("__")]
-    with tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins:
+    with (
+        tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins,
+        _explained(f"cannot be installed: {path.name}"),
+    ):
         _write_stand_ins(Path(stand_ins), package.build_string)
         _install(solve([channel.url(stand_ins), *channels], [*needs, *more]), folder)
-    extract(path, folder)
+        extract(path, folder)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Raise a FeedstockError, which says what failed, for an error of py-rattler."""
+    from rattler import exceptions
+
+    kinds = (
+        exceptions.ActivationError,
+        exceptions.ExtractError,
+        exceptions.GatewayError,
+        exceptions.InstallerError,
+        exceptions.InvalidMatchSpecError,
+        exceptions.SolverError,
+    )
+    try:
+        yield
+    except kinds as error:
+        raise FeedstockError(what, found=redact.urls_in(str(error).strip())) from None
 
 
 def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
@@ -166,7 +194,7 @@ def activated(prefix: Path) -> dict[str, str]:
     """Return the variables of a shell in which the prefix is active, as conda activates it.
 
     They include those of compilers, and those that `conda env config vars set` keeps in
-    conda-meta/state.
+    conda-meta/state. Raises FeedstockError when a script of the activation fails.
     """
     from rattler.shell import ActivationVariables, Shell, activate
 
@@ -176,16 +204,21 @@ def activated(prefix: Path) -> dict[str, str]:
         if not name.startswith(_INHERITED_VARIABLES)
     }
     before = ActivationVariables(None, clean["PATH"].split(os.pathsep))
-    script = activate(prefix, before, Shell.bash).script
-    shown = subprocess.run(
+    with _explained(f"cannot be activated: {prefix}"):
+        script = activate(prefix, before, Shell.bash).script
+    done = subprocess.run(
         ["bash", "-e"],
         input=f"{script}\nenv -0\n",
         env=clean,
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
-    return _variables(shown)
+    )
+    if done.returncode:
+        raise FeedstockError(
+            f"cannot be activated: {prefix}",
+            found=done.stderr.strip() or f"exit code {done.returncode}",
+        )
+    return _variables(done.stdout)
 
 
 def _variables(shown: str) -> dict[str, str]:
@@ -197,17 +230,29 @@ def _variables(shown: str) -> dict[str, str]:
 def undo_patch(prefix: Path) -> None:
     """Make the installed numpy the unpatched one again: the control. Raises FeedstockError."""
     (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-    site_packages = next(prefix.glob("lib/python3.*/site-packages"))
+    inits = list(prefix.glob("lib/python3.*/site-packages/numpy/__init__.py"))
+    if len(inits) != 1:
+        raise FeedstockError(f"one numpy is needed to undo the patch in {prefix}", found=len(inits))
+    init = inits[0]
+    site_packages = init.parents[1]
     # a copy first: the package cache holds the same file by a hard link
-    init = site_packages / "numpy" / "__init__.py"
     text = init.read_bytes()
     init.unlink()
     init.write_bytes(text)
     # git takes the patch's paths from here, and not from a repository around the prefix
     no_repository: Mapping[str, str] = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
-    subprocess.run(
-        ["git", "apply", "--reverse", patch], cwd=site_packages, check=True, env=no_repository
+    done = subprocess.run(
+        ["git", "apply", "--reverse", patch],
+        cwd=site_packages,
+        env=no_repository,
+        capture_output=True,
+        text=True,
     )
     shutil.rmtree(init.parent / "__pycache__", ignore_errors=True)
-    if gate(init.read_text()) != "ungated":
-        raise FeedstockError(f"the patch could not be undone: {init}")
+    if done.returncode or gate(init.read_text()) != "ungated":
+        raise FeedstockError(
+            f"the patch could not be undone: {init}",
+            expected=f"the numpy that {patch.name} leaves",
+            found=done.stderr.strip() or "the check is gated all the same",
+            remedy="build the package again, if it is of an older patch",
+        )
