@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import subprocess
 
@@ -37,7 +38,7 @@ def test_the_plan_has_the_whole_matrix_in_the_order_of_the_work():
     rows, table = plan_of("--numpy", "all", "--python", "all")
     wanted = variant.select(["all"], ["all"], variant.DEFAULT_FLAVOURS, "linux-64")
     assert [row["package"] for row in rows] == [v.filename for v in wanted]
-    assert "3 of 24   numpy 2.4.0 python 3.11 mkl-2025" in table
+    assert re.search(rf"^3 of {len(wanted)} +{re.escape(str(wanted[2]))} ", table, re.MULTILINE)
     assert "packages: " in table
 
 
