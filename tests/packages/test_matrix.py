@@ -17,7 +17,7 @@ from numpy_feedstock.channels import prefix
 from numpy_feedstock.measuring import released, repro
 
 pytestmark = pytest.mark.packages
-EXPECTED = {"mkl": "AFFECTED", "openblas": "LATENT"}
+EXPECTED = repro.VERDICTS_ON_CONTROLS
 
 
 def asked(release, python, flavour):

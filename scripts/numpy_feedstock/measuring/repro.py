@@ -13,6 +13,8 @@ from .measurements import Share
 
 FOLDER = paths.RECIPE.parent / "repro"
 PROGRAM = FOLDER / "repro.py"
+# {BLAS: the verdict on a numpy whose import multiplies matrices}
+VERDICTS_ON_CONTROLS = {"mkl": "AFFECTED", "openblas": "LATENT"}
 
 Result = TypeVar("Result")
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -39,9 +38,7 @@ packages that were built from files that are in no commit.
 # whose matrix docs/matrix.md shows
 RECORDED_PLATFORM = "linux-64"
 
-# what the repro says about a numpy that multiplies matrices at import, with MKL and with OpenBLAS
-RED = ("AFFECTED", "LATENT")
-# what it says, and what is said for it, when it could not be decided
+# what the repro says, and what is said for it, when it could not be decided
 UNKNOWN = "UNKNOWN"
 
 
@@ -60,7 +57,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb. Returns 1 if a control was asked and is not red, else 0.
+    """Run the verb. Returns 1 if a control has not the verdict that its BLAS wants, else 0.
 
     Raises FeedstockError.
     """
@@ -79,7 +76,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.record:
         record(result)
     figures.show("matrix", result, args.json)
-    return int(any(row.control not in ("", *RED) for row in rows))
+    return int(any(row.control not in ("", expected_verdict(row)) for row in rows))
 
 
 def make_row(wanted: Variant, output: Path) -> MatrixRow:
@@ -122,24 +119,35 @@ def with_controls(rows: Sequence[MatrixRow], output: Path) -> list[MatrixRow]:
         for number, row in enumerate(rows, 1):
             progress.subject = f"{number} of {len(rows)}: {row.package}"
             if row.is_built:
-                row = replace(row, control=_control(_path(row, output), progress.step))
+                row = replace(row, control=_control(row, output, progress.step))
             found.append(row)
     return found
 
 
-def _control(path: Path, say: Say) -> str:
+def expected_verdict(row: MatrixRow) -> str:
+    """Return what the repro has to say about the control of a package."""
+    return repro.VERDICTS_ON_CONTROLS[row.blas.split("-")[0]]
+
+
+def _control(row: MatrixRow, output: Path, say: Say) -> str:
     try:
-        return judge_control(path, say)
-    except FeedstockError as error:
+        report = judge_control(_path(row, output), say)
+    except (FeedstockError, OSError) as error:
         say(f"FAILED: {error}")
         return UNKNOWN
+    say(f"the control is {report.summary}")
+    if report.verdict != expected_verdict(row):
+        say(f"FAILED: the control has to be {expected_verdict(row)}")
+    return report.verdict
 
 
-def judge_control(path: Path, say: Say) -> str:
-    """Return the repro's verdict on a package whose patch is undone.
+def judge_control(path: Path, say: Say) -> repro.Report:
+    """Return what the repro in a package's tests says when the patch is undone.
 
-    It is "not red: ..." when the test of the package would pass on it. Raises FeedstockError.
+    Raises FeedstockError.
     """
+    import asyncio
+
     test = package_tests.section(path, package_tests.REPRO)
     with tempfile.TemporaryDirectory(prefix="control-") as folder:
         say("installing the control")
@@ -147,23 +155,12 @@ def judge_control(path: Path, say: Say) -> str:
         control = prefix.install(prefix.sources(path), specs, Path(folder, "prefix"))
         prefix.undo_patch(control)
         say("running the repro on the control")
-        # as the recipe runs it, so that its exit code is that of the package's test
-        program = [str(control / "bin/python"), str(repro.PROGRAM)]
+        # "python repro/repro.py --strict": the command and the files that the package brings
+        _, program, *more = test["script"]["content"].split()
+        command = [control / "bin/python", control / test["script"]["cwd"] / program, *more]
+        environment = {**prefix.activated(control), "TMPDIR": folder}
         # a shorter timeout than the package's test has, because each hang takes all of it
-        command = [*program, "--strict", "--json", "--timeout", "10"]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**prefix.activated(control), "TMPDIR": folder},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-    report = repro.parse(done.returncode, done.stdout, done.stderr)
-    say(f"the control is {report.summary}")
-    if done.returncode != 1:
-        return f"not red: {report.verdict}"
-    return report.verdict
+        return asyncio.run(repro.run(command, ["--timeout", 10], environment))
 
 
 def refuse_unknown_commits(rows: Sequence[MatrixRow], output: Path) -> None:
