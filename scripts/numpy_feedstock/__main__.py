@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .errors import refusal
+
 # the error of a program whose reader is gone: it is no fault of the verb
 _EXIT_CODE_OF_OUTPUT = 1
 
@@ -40,13 +42,8 @@ def run() -> int:
         return _EXIT_CODE_OF_OUTPUT
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"feedstock: {_what_failed(error)}", file=sys.stderr)
+        print(f"feedstock: {refusal(error)}", file=sys.stderr)
         return _EXIT_CODE_OF_OUTPUT
-
-
-def _what_failed(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
-    return f"the system refused{where}: {error.strerror}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ class UsageError(FeedstockError):
     exit_code = 2
 
 
+def refusal(error: OSError) -> str:
+    """Return one line about what the system refused: "the system refused: dpkg: No such file"."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"the system refused{where}: {error.strerror}"
+
+
 def shown(text: str) -> str:
     """Return a text that a terminal shows harmlessly.
 

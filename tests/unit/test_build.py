@@ -1,18 +1,20 @@
 """The build verb before and after the builds: its plan, its order, and what it says at the end."""
 
 import contextlib
+import errno
 import io
 import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from helpers import clone, small
 from helpers.command import feedstock
 from numpy_feedstock import cli, git, paths, variant
-from numpy_feedstock.building import bootstrap
+from numpy_feedstock.building import bootstrap, workspace
 from numpy_feedstock.building.bootstrap import machine
 from numpy_feedstock.channels import channel
 from numpy_feedstock.errors import FeedstockError, UsageError
@@ -138,6 +140,7 @@ def missing(python):
     [
         (FeedstockError("not applied", remedy="make it anew"), "not applied", "make it anew"),
         (subprocess.CalledProcessError(-9, ["sccache"]), "died with <Signals.SIGKILL", "logs:"),
+        (FileNotFoundError(2, "No such file", "dpkg"), "refused: dpkg: No such file", "logs:"),
     ],
 )
 def test_a_package_that_fails_does_not_stop_the_others(
@@ -152,7 +155,7 @@ def test_a_package_that_fails_does_not_stop_the_others(
     record = read_record(small.put(two[1], tmp_path))
     monkeypatch.setattr(build, "build_one", build_one)
     settings = build.Settings(["bootstrap"], tmp_path, "fast")
-    outcomes = build.build_all(two, settings, Progress())
+    outcomes = list(build.build_all(two, settings, Progress()))
     assert [each.state for each in outcomes] == ["failed", "built"]
     errors = capsys.readouterr().err
     assert "1 of 2: numpy 2.3.5 python 3.11 mkl-2025: FAILED: " in errors
@@ -222,13 +225,10 @@ def test_the_end_names_each_failure_and_what_is_finished(two, tmp_path, capsys):
     assert "2/2 fast" in second and "48,000 passed" in second
     assert "packages: 1 failed, 1 built, in 7.0 min" in out
     assert f"{found[1].record.sha256}  {two[1].filename}" in out
-    with pytest.raises(FeedstockError) as raised:
-        build.raise_failures(found)
-    assert raised.value.exit_code == 1
-    assert f"packages failed: 1 of 2; each is explained above\n  {two[0]}: red\n" in str(
-        raised.value
-    )
-    assert "run the same command again" in str(raised.value)
+    failure = build.failure_of(found)
+    assert failure.exit_code == 1
+    assert f"packages failed: 1 of 2; each is explained above\n  {two[0]}: red\n" in str(failure)
+    assert "run the same command again" in str(failure)
 
 
 def test_the_json_has_the_same_keys_for_each_state(two, tmp_path, capsys):
@@ -251,10 +251,115 @@ def test_the_json_has_the_same_keys_for_each_state(two, tmp_path, capsys):
     ],
 )
 def test_only_a_machine_that_can_build_nothing_is_wrong_use(two, tmp_path, errors, code):
-    with pytest.raises(FeedstockError) as raised:
-        build.raise_failures(results(two, tmp_path, *errors))
-    assert raised.value.exit_code == code
+    assert build.failure_of(results(two, tmp_path, *errors)).exit_code == code
 
 
-def test_without_a_failure_nothing_is_raised(two, tmp_path):
-    build.raise_failures(results(two, tmp_path, None, None))
+def test_without_a_failure_there_is_no_error(two, tmp_path):
+    assert build.failure_of(results(two, tmp_path, None, None)) is None
+
+
+# --- stopped before its end
+
+# The command, whose packages take no time: the first one fails, the second is finished, and
+# the third stops the command.
+STOPPED = """\
+import os, signal, sys
+from pathlib import Path
+
+from numpy_feedstock import __main__, paths
+from numpy_feedstock.errors import FeedstockError
+from numpy_feedstock.packages.record import read_record
+from numpy_feedstock.verbs import build
+
+folder, stop, *sys.argv[1:] = sys.argv[1:]
+paths.BUILD = Path(folder, "build")
+
+
+def build_one(wanted, settings, progress):
+    record = read_record(settings.output / wanted.platform / wanted.filename)
+    if record:
+        return build.Outcome(wanted, build.BUILT, record)
+    if wanted.blas == "mkl" and wanted.version == "2.3.5":
+        raise FeedstockError("red in a test")
+    if stop.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, stop))
+    raise OSError(int(stop), os.strerror(int(stop)), "/disk/file")
+
+
+build.build_one = build_one
+sys.exit(__main__.run())
+"""
+STOPS = {
+    "SIGINT": "feedstock: interrupted. The output channel holds only finished packages.",
+    "SIGTERM": "feedstock: interrupted. The output channel holds only finished packages.",
+    str(errno.ENOSPC): "feedstock: the disk is full: /disk/file\n",
+    str(errno.EDQUOT): "feedstock: the disk is full: /disk/file\n",
+    str(errno.EROFS): "feedstock: the system refused: /disk/file: Read-only file system\n",
+}
+
+
+def run_stopped(folder, two, stop, *options):
+    """Run the command that stops at the third of four packages. Returns the CompletedProcess."""
+    small.put(two[1], folder)
+    chosen = ["--numpy=2.3.5", "--numpy=2.4.4", "--python=3.11", "--channel=bootstrap"]
+    command = [sys.executable, "-c", STOPPED, folder, stop, "build", *chosen]
+    command += ["--output", folder / "output", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_what_is_finished_is_shown_when_the_work_is_stopped(two, tmp_path, stop):
+    done = run_stopped(tmp_path, two, stop)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[2] == [two[0].filename, "failed"]
+    assert rows[3][:2] == [two[1].filename, "built"]
+    assert [row[1:] for row in rows[4:6]] == [["not", "finished"]] * 2
+    assert "packages: 1 failed, 1 built, 2 not finished" in done.stdout
+    failures, end = done.stderr.split("packages failed: 1 of 4; each is explained above\n")
+    assert "FAILED: red in a test" in failures
+    assert f"  {two[0]}: red in a test\n" in end and STOPS[stop] in end
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_the_json_is_whole_when_the_work_is_stopped(two, tmp_path, stop):
+    done = run_stopped(tmp_path, two, stop, "--json")
+    rows = json.loads(done.stdout)
+    assert [row["state"] for row in rows] == ["failed", "built", "not finished", "not finished"]
+    assert [row["error"] for row in rows] == ["red in a test", None, None, None]
+    assert [row["built"] for row in rows] == [False, True, False, False]
+    assert len({tuple(row) for row in rows}) == 1
+    assert STOPS[stop] in done.stderr
+
+
+@pytest.mark.parametrize("needs", ["_BUILD_NEEDS", "_PACKAGE_NEEDS"])
+def test_a_disk_that_becomes_full_stops_the_work(
+    two, monkeypatch, tmp_path, small_disk, capsys, needs
+):
+    def build_one(wanted, settings, progress):
+        (small_disk / "fill").write_bytes(bytes(700 << 10))
+        raise FeedstockError("a compiler said that no space is left")
+
+    output = tmp_path / "output"
+    if needs == "_BUILD_NEEDS":
+        monkeypatch.setattr(paths, "BUILD", small_disk)
+    else:
+        output = small_disk
+    monkeypatch.setattr(workspace, needs, 512 << 10)
+    monkeypatch.setattr(build, "build_one", build_one)
+    options = ["--channel", "bootstrap", "--python", "3.11", "--output", str(output), "--json"]
+    assert cli.main(["build", *options]) == 1
+    out, err = capsys.readouterr()
+    assert [row["state"] for row in json.loads(out)] == ["failed", "not finished"]
+    end = err.split("packages failed: 1 of 2")[1]
+    assert f"too little disk space in {small_disk}\n" in end and "free some space" in end
+
+
+def test_a_build_that_may_not_begin_shows_no_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    with workspace.build_lock():
+        assert cli.main(["build", "--channel", "bootstrap", "--output", str(tmp_path / "o")]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "another build is running" in err

@@ -13,7 +13,9 @@ from ..channels.channel_folder import FREE_SPACE
 from ..errors import FeedstockError
 
 # bytes for a build folder, its environments and their unpacked packages
-_DISK_NEEDED = 6 << 30
+_BUILD_NEEDS = 6 << 30
+# bytes for a package, the results of its tests, and the index
+_PACKAGE_NEEDS = 64 << 20
 
 
 @contextlib.contextmanager
@@ -24,7 +26,7 @@ def build_lock(jobs: int | None = None) -> Iterator[None]:
 
     Raises FeedstockError when another build runs, and when the disk is full or becomes full.
     """
-    _check_disk()
+    check_disk()
     with open(paths.BUILD / "lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,22 +42,31 @@ def build_lock(jobs: int | None = None) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise FeedstockError(
                     f"the disk is full: {error.filename or paths.BUILD}", remedy=FREE_SPACE
                 ) from None
             raise
 
 
-def _check_disk() -> None:
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(paths.BUILD).free
-    if free < _DISK_NEEDED:
-        expected, found = (f"{size / (1 << 30):.1f} GB" for size in (_DISK_NEEDED, free))
+def check_disk(output: Path | None = None) -> None:
+    """Raise FeedstockError when the disk has too little space to build one package.
+
+    output : folder of the channel that the package goes to, which may be on another disk
+    """
+    _check_free(paths.BUILD, _BUILD_NEEDS)
+    if output is not None:
+        _check_free(output, _PACKAGE_NEEDS)
+
+
+def _check_free(folder: Path, needed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
         raise FeedstockError(
-            f"too little disk space in {paths.BUILD}",
-            expected=expected,
-            found=found,
+            f"too little disk space in {folder}",
+            expected=f"{needed >> 20:,} MB",
+            found=f"{free >> 20:,} MB",
             remedy=FREE_SPACE,
         )
 

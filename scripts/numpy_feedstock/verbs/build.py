@@ -3,20 +3,21 @@
 import argparse
 import collections
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import child, files, git, options, paths, variant
 from ..building import bootstrap, builder, compiler_cache, sdist, workspace
 from ..channels import channel, channel_folder
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, refusal
 from ..packages import canonical, junit, package_tests
 from ..packages.record import RESULTS, Record, beside, inputs_digest, read_record
 from ..packages.specs import oldest_glibc
@@ -36,13 +37,17 @@ examples:
 
 The whole matrix is each release on the first Python of conda_build_config.yaml, and each
 release that is switched on there on every Python. Name a release or a Python to get more.
-A package that fails does not stop the others. After Ctrl-C the same command goes on where it
-stopped: a finished package is not built again.
+A package that fails does not stop the others. A full disk does. After it and after Ctrl-C the
+table shows what is finished. The same command then goes on where it stopped: a finished package
+is not built again.
 """
 
 # what --dry-run says: AGAIN for other inputs, other tests, or tests that failed
 TO_BUILD, AGAIN, FINISHED, UNKNOWN = "to build", "to build again", "finished", "unknown"
-BUILT, UP_TO_DATE, FAILED = "built", "up to date", "failed"
+BUILT, UP_TO_DATE, FAILED, UNFINISHED = "built", "up to date", "failed", "not finished"
+
+# what the disk, the terminal or a pipe refuses would stop every other package, too
+_STOPS_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPIPE}
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ class Tested:
 class Outcome:
     """What became of one package.
 
-    state : BUILT, UP_TO_DATE or FAILED
-    record : None when it failed
+    state : BUILT, UP_TO_DATE, FAILED, or UNFINISHED when the work was stopped before its end
+    record : None when it failed or is unfinished
     error : why it failed, or None
     """
 
@@ -180,15 +185,39 @@ def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         print_plan(make_plan(wanted, settings), args.json)
         return 0
-    started = time.monotonic()
-    with (
-        workspace.build_lock(args.jobs),
-        Progress(stream=sys.stderr, verbose=args.verbose) as progress,
-    ):
-        outcomes = build_all(wanted, settings, progress)
-    print_result(outcomes, output, _minutes_since(started), args.json)
-    raise_failures(outcomes)
+    outcomes = build_and_print(wanted, settings, args)
+    if failure := failure_of(outcomes):
+        raise failure
     return 0
+
+
+def build_and_print(
+    wanted: Sequence[Variant], settings: Settings, args: argparse.Namespace
+) -> list[Outcome]:
+    """Build the packages, and print what became of them, also when the work is stopped.
+
+    Raises what stopped it: Ctrl-C, a full disk, or a build that runs already.
+    """
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+    begun = False
+    try:
+        with (
+            workspace.build_lock(args.jobs),
+            Progress(stream=sys.stderr, verbose=args.verbose) as progress,
+        ):
+            begun = True
+            for outcome in build_all(wanted, settings, progress):
+                outcomes.append(outcome)
+    except BaseException:
+        if begun:
+            outcomes += [Outcome(each, UNFINISHED) for each in wanted[len(outcomes) :]]
+            print_result(outcomes, settings.output, _minutes_since(started), args.json)
+            if failure := failure_of(outcomes):
+                print(f"feedstock: {failure}", file=sys.stderr)
+        raise
+    print_result(outcomes, settings.output, _minutes_since(started), args.json)
+    return outcomes
 
 
 def make_plan(wanted: Sequence[Variant], settings: Settings) -> list[Planned]:
@@ -247,19 +276,24 @@ def _inputs(wanted: Variant, names: list[str]) -> str:
     return inputs_digest(wanted.filename, _urls(names), bootstrap.made_from(names), epoch)
 
 
-def build_all(wanted: Sequence[Variant], settings: Settings, progress: Progress) -> list[Outcome]:
-    """Build package after package. One that fails does not stop the others."""
-    outcomes = []
+def build_all(
+    wanted: Sequence[Variant], settings: Settings, progress: Progress
+) -> Iterator[Outcome]:
+    """Build package after package. One that fails does not stop the others.
+
+    Raises FeedstockError when the disk is too full for the next one. A full disk is mostly
+    found by another program, whose error would fail each package by itself.
+    """
     for number, each in enumerate(wanted, 1):
         progress.subject = str(each)
         if len(wanted) > 1:
             progress.subject = f"{number} of {len(wanted)}: {each}"
-        outcomes.append(try_one(each, settings, progress))
-    return outcomes
+        workspace.check_disk(settings.output)
+        yield try_one(each, settings, progress)
 
 
 def try_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
-    """Return what became of a package. A full disk is an OSError: it would stop each of them."""
+    """Return what became of a package. Raises OSError when no other could be built either."""
     try:
         return build_one(wanted, settings, progress)
     except FeedstockError as raised:
@@ -267,23 +301,28 @@ def try_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcome:
     except subprocess.CalledProcessError as raised:
         # a program that was killed, as the compiler cache may be
         error = FeedstockError(str(raised), logs=paths.LOGS)
+    except OSError as raised:
+        if raised.errno in _STOPS_ALL:
+            raise
+        # a program that is missing, as dpkg may be
+        error = FeedstockError(refusal(raised), logs=paths.LOGS)
     progress.step(f"FAILED: {error}")
     return Outcome(wanted, FAILED, error=error)
 
 
-def raise_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise a FeedstockError that names each package that failed.
+def failure_of(outcomes: Sequence[Outcome]) -> FeedstockError | None:
+    """Return an error that names each package that failed; None without one.
 
     It is a UsageError when no package could be built because the machine lacks something.
     """
     failures = {str(each.wanted): each.error for each in outcomes if each.error}
     if not failures:
-        return
+        return None
     kind = FeedstockError
     if len(failures) == len(outcomes):
         if all(isinstance(error, UsageError) for error in failures.values()):
             kind = UsageError
-    raise kind(
+    return kind(
         f"packages failed: {len(failures)} of {len(outcomes)}; each is explained above",
         **{name: _first_line(error) for name, error in failures.items()},
         remedy="run the same command again: what is finished is not built again",
@@ -460,14 +499,14 @@ def _counted(states: Iterable[str]) -> str:
 
 
 def print_result(outcomes: list[Outcome], output: Path, minutes: float, as_json: bool) -> None:
-    """Print the closing table, or JSON.
+    """Print the closing table, or JSON. It is on the screen before an error that follows.
 
     minutes : the duration of the whole command
     """
     from tabulate import tabulate
 
     if as_json:
-        print(json.dumps(list(map(_json_row, outcomes)), indent=1))
+        print(json.dumps(list(map(_json_row, outcomes)), indent=1), flush=True)
         return
     print(tabulate(list(map(_table_row, outcomes)), headers="keys", disable_numparse=True))
     print(f"\n{_counted(each.state for each in outcomes)}, in {minutes} min")
@@ -475,10 +514,11 @@ def print_result(outcomes: list[Outcome], output: Path, minutes: float, as_json:
     for each in outcomes:  # the format of `sha256sum --check`
         if each.record:
             print(f"{each.record.sha256}  {each.record.filename}")
+    sys.stdout.flush()
 
 
 def _json_row(outcome: Outcome) -> dict[str, object]:
-    """Return a row with the same keys for each state. What a failed package lacks is null."""
+    """Return a row with the same keys for each state. What a package lacks is null."""
     fields: dict[str, object] = {field.name: None for field in dataclasses.fields(Record)}
     if outcome.record:
         fields = asdict(outcome.record)
