@@ -206,10 +206,11 @@ def hung_imports(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_command_leaves_no_hung_import(tmp_path, number):
-    mkl, _ = pair()
+def test_an_interrupted_command_leaves_no_hung_import_and_shows_what_it_knows(tmp_path, number):
+    mkl, openblas = pair()
     shared = (repro.FOLDER / "processes.py").read_text()
-    put(mkl, tmp_path, {**contents(HANGS), f"{TESTS}/repro/processes.py": shared})
+    put(mkl, tmp_path, GOOD)
+    put(openblas, tmp_path, {**contents(HANGS), f"{TESTS}/repro/processes.py": shared})
     code = (
         "import sys; from numpy_feedstock import cli, paths;"
         "paths.PACKAGE_CACHE = paths.Path(sys.argv[1]); sys.exit(cli.main(sys.argv[2:]))"
@@ -218,6 +219,7 @@ def test_an_interrupted_command_leaves_no_hung_import(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "cache", *command(tmp_path)],
         env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -225,7 +227,8 @@ def test_an_interrupted_command_leaves_no_hung_import(tmp_path, number):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "interrupted" in errors
+    assert [row["control"] for row in json.loads(output)["rows"]] == ["AFFECTED", ""]
     assert hung_imports(tmp_path) == []
     assert not list(tmp_path.glob("control-*"))

@@ -30,6 +30,7 @@ examples:
 The matrix is each release on the first Python of conda_build_config.yaml, and each release that
 is switched on there on every Python, for one flavour of each BLAS. A control is a package whose
 patch is undone after the installation: the repro in the package's own tests has to fail on it.
+It has to say AFFECTED with MKL, and LATENT with OpenBLAS; another verdict is exit code 1.
 --record keeps the rows of an earlier record that this call does not make anew. So the matrix may
 be recorded in parts. It drops the rows whose package is not in the matrix any more, and refuses
 packages that were built from files that are in no commit.
@@ -70,12 +71,14 @@ def execute(args: argparse.Namespace) -> int:
     rows = [make_row(each, args.output) for each in wanted]
     if args.record:
         refuse_unknown_commits(rows, args.output)
-    if args.controls:
-        rows = with_controls(rows, args.output)
-    result = Matrix(tuple(rows))
+    try:
+        if args.controls:
+            ask_controls(rows, args.output)
+    finally:
+        # also after Ctrl-C, because each verdict took minutes
+        figures.show("matrix", Matrix(tuple(rows)), args.json)
     if args.record:
-        record(result)
-    figures.show("matrix", result, args.json)
+        record(Matrix(tuple(rows)))
     return int(any(row.control not in ("", expected_verdict(row)) for row in rows))
 
 
@@ -109,19 +112,16 @@ def _path(row: MatrixRow, output: Path) -> Path:
     return output / channel.this_platform() / row.package
 
 
-def with_controls(rows: Sequence[MatrixRow], output: Path) -> list[MatrixRow]:
-    """Return the rows with the repro's verdict on the control of each built package.
+def ask_controls(rows: list[MatrixRow], output: Path) -> None:
+    """Put the repro's verdict on the control of each built package into its row.
 
     A control that cannot be asked is UNKNOWN, and does not stop the others.
     """
-    found = []
     with Progress() as progress:
-        for number, row in enumerate(rows, 1):
-            progress.subject = f"{number} of {len(rows)}: {row.package}"
+        for number, row in enumerate(rows):
+            progress.subject = f"{number + 1} of {len(rows)}: {row.package}"
             if row.is_built:
-                row = replace(row, control=_control(row, output, progress.step))
-            found.append(row)
-    return found
+                rows[number] = replace(row, control=_control(row, output, progress.step))
 
 
 def expected_verdict(row: MatrixRow) -> str:
