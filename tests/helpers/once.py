@@ -5,7 +5,12 @@ pytest-xdist runs the tests in several processes. Each of them makes its own ses
 
 import contextlib
 import fcntl
+import json
 import os
+
+import pytest
+
+MADE, FAILED, SKIPPED = "made", "failed", "skipped"
 
 
 def common_folder(tmp_path_factory):
@@ -25,17 +30,28 @@ def alone(lock):
 def once(folder, make):
     """Call make(folder) in the first process that comes here. Returns the folder.
 
-    AssertionError in every process when it failed in the first.
+    What make raises is raised in the first process as it is, and is not tried again. The others
+    get AssertionError with its text, or are skipped when the first was.
     """
     outcome = folder.with_name(f"{folder.name}.outcome")
     with alone(folder.with_name(f"{folder.name}.lock")):
         if not outcome.exists():
             try:
                 make(folder)
-            except Exception as error:
-                outcome.write_text(f"{folder.name}: {type(error).__name__}: {error}")
+            # pytest's own two are no Exception
+            except (Exception, pytest.fail.Exception) as error:
+                _write(outcome, FAILED, f"{folder.name}: {type(error).__name__}: {error}")
                 raise
-            outcome.write_text("")
-    failure = outcome.read_text()
-    assert not failure, failure
+            except pytest.skip.Exception as skipped:
+                _write(outcome, SKIPPED, str(skipped))
+                raise
+            _write(outcome, MADE)
+    kind, reason = json.loads(outcome.read_text())
+    if kind == SKIPPED:
+        pytest.skip(reason)
+    assert kind == MADE, reason
     return folder
+
+
+def _write(outcome, kind, reason=""):
+    outcome.write_text(json.dumps([kind, reason]))

@@ -34,15 +34,34 @@ def test_the_first_process_makes_it_and_the_others_wait(tmp_path):
     assert len(text.splitlines()) == 1
 
 
-def test_what_failed_is_not_tried_again_and_says_why(tmp_path):
+@pytest.mark.parametrize(
+    ("raised", "others"),
+    [
+        (OSError("no room"), AssertionError),
+        (pytest.fail.Exception("no room"), AssertionError),
+        (pytest.skip.Exception("no room"), pytest.skip.Exception),
+    ],
+)
+def test_what_failed_is_not_tried_again_and_says_why(tmp_path, raised, others):
     calls = []
 
     def fail(folder):
         calls.append(folder)
-        raise OSError("no room")
+        raise raised
 
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(type(raised)) as first:
         once.once(tmp_path / "f", fail)
-    with pytest.raises(AssertionError, match="OSError: no room"):
-        once.once(tmp_path / "f", fail)
+    assert first.value is raised
+    for _ in range(2):
+        with pytest.raises(others, match="no room"):
+            once.once(tmp_path / "f", fail)
     assert len(calls) == 1
+
+
+def test_what_was_interrupted_is_made_by_the_next_process(tmp_path):
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once.once(tmp_path / "f", interrupt)
+    assert once.once(tmp_path / "f", make_slowly) == tmp_path / "f"
