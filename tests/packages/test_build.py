@@ -104,16 +104,17 @@ def test_a_package_that_fails_does_not_stop_the_next_one(checkout):
 def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
     script = checkout / "recipe/build.sh"
     script.write_text(script.read_text() + "# changed, so that it is built again\n")
-    process = run(checkout)
+    process = run(checkout, "--json")
     while "building; log" not in (line := process.stderr.readline()):
         assert line, "it ended before it built anything"
     while not building():  # its environments are made first
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted" in errors
+    assert [(row["state"], row["sha256"]) for row in json.loads(output)] == [("not finished", None)]
     assert not list((checkout / "output").rglob("*.conda"))
     assert not building()
 
