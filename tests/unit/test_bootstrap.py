@@ -1,9 +1,13 @@
 """The bootstrap channel's rules: wheels to recipes, Pythons, and what the machine lacks."""
 
+import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -118,19 +122,78 @@ def test_a_machine_without_a_compiler_is_told_how_to_get_one(monkeypatch, tmp_pa
 def test_another_gcc_does_not_stand_in_for_the_one_that_is_pinned(monkeypatch, tmp_path, other):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(paths, "BUILD", tmp_path)
+    write_program(tmp_path / "apt-get", "")
+    write_program(tmp_path / "dpkg", "")
     with pytest.raises(FeedstockError) as raised:
-        debian.download_gcc(other, print)
+        debian.gcc_packages(other).download(print)
     said = str(raised.value)
     assert "Debian's gcc 14 cannot be downloaded: no archive" in said
     assert "expected: gcc 14, which conda_build_config.yaml pins" in said
     assert f"found:    gcc {other} on this machine" in said
     assert "remedy:   make gcc and g++ of version 14 the first on PATH" in said
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("gcc-*")) == []
+
+
+def put_compilers(folder, gcc, gxx):
+    write_program(folder / "gcc", gcc)
+    write_program(folder / "g++", gxx)
 
 
 def test_a_machine_whose_own_gcc_is_the_pinned_one_needs_no_other(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "BUILD", tmp_path)
-    assert debian.download_gcc("14.2.0", pytest.fail) is None
+    put_compilers(tmp_path, "echo 14.2.0", "echo 14.2.0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert debian.gcc_packages(machine.inspect().machine_gcc) is None
+
+
+def test_a_gcc_without_its_gxx_is_not_the_pinned_one(monkeypatch, tmp_path):
+    put_compilers(tmp_path, "echo 14.2.0", "echo 12.2.0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = debian.gcc_packages(machine.inspect().machine_gcc)
+    assert wanted.found == "gcc 14.2.0 and g++ 12.2.0 on this machine"
+
+
+def test_a_compiler_that_does_not_work_is_refused(monkeypatch, tmp_path):
+    put_compilers(tmp_path, "echo 14.2.0", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"gcc or g\+\+ does not say its version"):
+        machine.inspect()
+    put_unknown_program(tmp_path / "g++")
+    with pytest.raises(UsageError, match=r"gcc or g\+\+ does not say its version"):
+        machine.inspect()
+
+
+@pytest.mark.parametrize(
+    ("python", "gcc", "there", "said"),
+    [
+        ("3.98", "12.2.0", "apt-get", "Debian's gcc 14 cannot be downloaded: {no} dpkg"),
+        ("3.98", "12.2.0", "dpkg", "Debian's gcc 14 cannot be downloaded: {no} apt-get"),
+        ("3.98", "12.2.0", "", "Debian's gcc 14 cannot be downloaded: {no} apt-get and no dpkg"),
+        ("3.99", "14.2.0", "dpkg", "Debian's Python 3.99 cannot be downloaded: {no} apt-get"),
+        ("3.99", "14.2.0", "apt-get dpkg", ""),
+        ("3.98", "14.2.0", "", ""),
+    ],
+)
+def test_a_machine_that_cannot_get_debians_packages_is_told_before_any_work(
+    monkeypatch, lonely, answering, python, gcc, there, said
+):
+    monkeypatch.setattr(debian, "python_suites", lambda: {"3.99": "trixie"})
+    answering(lonely / "python3.98", "3.98.1")
+    put_compilers(lonely, f"echo {gcc}", f"echo {gcc}")
+    for name in there.split():
+        write_program(lonely / name, "exit 1")
+    if not said:
+        bootstrap.check(python)
+        return
+    for verb in (bootstrap.check, lambda python: bootstrap.ensure(python, pytest.fail)):
+        with pytest.raises(UsageError) as raised:
+            verb(python)
+        assert said.format(no="this machine has no") in str(raised.value)
+    # what is there already is used
+    for debs in (debian.gcc_packages(gcc), debian.python_packages("3.99")):
+        if debs:
+            debs._folder().mkdir()
+    if "dpkg" in there:
+        bootstrap.check(python)
 
 
 def test_the_gcc_that_is_downloaded_is_the_one_that_the_build_config_pins():
@@ -151,15 +214,31 @@ def write_program(path, text):
 
 
 @pytest.fixture
+def lonely(monkeypatch, tmp_path):
+    """A machine on which only the running Python is."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "versions" / "3.11.7"))
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    return tmp_path
+
+
+@pytest.fixture
 def answering(tmp_path):
     """A function that writes a program which answers as the Python of a version does."""
     include = tmp_path / "include"
     include.mkdir()
     (include / "Python.h").touch()
 
-    def write(path, version, include=include):
-        answer = f'{{"program": "{path}", "version": "{version}", "include": "{include}"}}'
-        write_program(path, f"echo '{answer}'")
+    def write(path, version, include=include, soabi=None, conda=False):
+        minor = "".join(version.split(".")[:2])
+        answer = {
+            "program": str(path),
+            "version": version,
+            "soabi": soabi or f"cpython-{minor}-x86_64-linux-gnu",
+            "conda": conda,
+            "include": str(include),
+        }
+        write_program(path, f"echo '{json.dumps(answer)}'")
         return path
 
     return write
@@ -195,6 +274,107 @@ def test_the_newest_python_of_a_version_manager_is_found(monkeypatch, tmp_path, 
     assert found.interpreter == str(versions / "3.99.10" / "bin" / "python3.99")
 
 
+# a Python that says that its ABI is another one
+IMPOSTOR = """\
+#!{python}
+import sys, sysconfig
+sysconfig.get_config_vars()["SOABI"] = {soabi!r}
+exec(sys.argv[2])
+"""
+
+
+def put_impostor(path, soabi):
+    path.write_text(IMPOSTOR.format(python=sys.executable, soabi=soabi))
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "soabi",
+    [
+        "pypy399-pp73-x86_64-linux-gnu",
+        "graalpy241-399-native-x86_64-linux",
+        "cpython-399t-x86_64-linux-gnu",  # free-threaded
+        "cpython-399d-x86_64-linux-gnu",  # a debug build
+        "cpython-399-i386-linux-gnu",
+        "cpython-399-x86_64-linux-musl",
+        "cpython-398-x86_64-linux-gnu",
+        None,
+    ],
+)
+def test_a_python_of_another_abi_does_not_stand_in(lonely, soabi):
+    program = lonely / "python3.99"
+    put_impostor(program, "cpython-399-x86_64-linux-gnu")
+    assert machine.find_interpreter("3.99").python_version == platform.python_version()
+    put_impostor(program, soabi)
+    with pytest.raises(UsageError, match="no python3.99 on PATH") as raised:
+        machine.find_interpreter("3.99")
+    assert "expected: a CPython with the ABI cpython-399-x86_64-linux-gnu" in str(raised.value)
+
+
+def test_a_real_python_under_the_name_of_another_version_does_not_stand_in(lonely):
+    (lonely / "python3.99").symlink_to(os.path.realpath(sys.executable))
+    with pytest.raises(UsageError, match="no python3.99 on PATH"):
+        machine.find_interpreter("3.99")
+
+
+def test_what_else_a_version_manager_has_does_not_stand_in(lonely, answering):
+    versions = lonely / "versions"
+    soabis = {
+        "graalpy-24.1.0": "graalpy241-399-native-x86_64-linux",
+        "pypy3.99-7.3.19": "pypy399-pp73-x86_64-linux-gnu",
+        "3.99.10t": "cpython-399t-x86_64-linux-gnu",
+        "3.99.9": None,
+        "3.99.1": None,
+    }
+    for name, soabi in soabis.items():
+        answering(versions / name / "bin" / "python3.99", "3.99.9", soabi=soabi)
+    # the copy of conda's lacks the libraries of other packages
+    conda = versions / "miniconda3-3.99-24.11.1-0"
+    answering(conda / "bin" / "python3.99", "3.99.9", conda=True)
+    found = machine.find_interpreter("3.99")
+    assert found.interpreter == str(versions / "3.99.9" / "bin" / "python3.99")
+    # it is better than none
+    for name in soabis:
+        shutil.rmtree(versions / name)
+    assert machine.find_interpreter("3.99").interpreter == str(conda / "bin" / "python3.99")
+
+
+def put_unknown_program(path):
+    path.write_bytes(b"\x00\x01 of another machine")
+    path.chmod(0o755)
+
+
+def put_talkative_program(path):
+    write_program(path, "echo hello")
+
+
+def put_listing_program(path):
+    write_program(path, "echo '[1]'")
+
+
+@pytest.mark.parametrize(
+    "put", [put_unknown_program, Path.mkdir, put_talkative_program, put_listing_program]
+)
+def test_a_program_that_is_no_python_is_passed_over(lonely, monkeypatch, answering, put):
+    put(lonely / "python3.99")
+    program = answering(lonely / "later" / "python3.99", "3.99.1")
+    monkeypatch.setenv("PATH", f"{lonely}{os.pathsep}{program.parent}{os.pathsep}/bin")
+    assert machine.find_interpreter("3.99").interpreter == str(program)
+
+
+def test_a_python_without_headers_gives_way_to_one_that_has_them(lonely, answering):
+    answering(lonely / "python3.99", "3.99.9", include=lonely / "none")
+    later = answering(lonely / "versions" / "3.99.1" / "bin" / "python3.99", "3.99.1")
+    assert machine.find_interpreter("3.99").interpreter == str(later)
+
+
+@pytest.mark.parametrize("python", debian.python_suites())
+def test_a_python_without_headers_gives_way_to_debians(lonely, monkeypatch, answering, python):
+    program = answering(lonely / f"python{python}", f"{python}.1", include=lonely / "none")
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert machine.find_interpreter(python).python_suite == debian.python_suites()[python]
+
+
 def test_the_running_python_is_the_base_of_its_environment():
     found = machine.find_interpreter(RUNNING)
     command = [found.interpreter, "-c", "import sys; print(sys.prefix == sys.base_prefix)"]
@@ -214,15 +394,6 @@ def test_a_python_without_headers_is_refused_with_the_package_that_has_them(
     assert "remedy: on Debian: apt-get install python3.99-dev" in str(raised.value)
 
 
-@pytest.fixture
-def lonely(monkeypatch, tmp_path):
-    """A machine on which only the running Python is."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "versions" / "3.11.7"))
-    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    return tmp_path
-
-
 def test_a_python_that_is_nowhere_is_refused(lonely):
     with pytest.raises(UsageError, match="no python3.99 on PATH") as raised:
         machine.find_interpreter("3.99")
@@ -236,9 +407,10 @@ def test_a_python_that_the_machine_lacks_is_debians(lonely, python):
     found = machine.find_interpreter(python)
     assert (found.interpreter, found.python_suite) == ("", debian.python_suites()[python])
     assert found.abi == f"cp3{python.split('.')[1]}"
-    # no apt on this machine
+    write_program(lonely / "apt-get", "")
+    write_program(lonely / "dpkg", "")
     with pytest.raises(FeedstockError) as raised:
-        debian.download_python(python, print)
+        debian.python_packages(python).download(print)
     said = str(raised.value)
     assert f"Debian's Python {python} cannot be downloaded: no archive" in said
     assert f"remedy:   install python{python}, or name another --python" in said

@@ -9,14 +9,16 @@ What all Pythons share is made once, in build/bootstrap. The channel of each Pyt
 build/bootstrap-3.11, has hard links to those packages beside its own.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +48,14 @@ def ensure(python: str, say: Say) -> Path:
     """
     facts = machine.inspect()
     interpreter = machine.find_interpreter(python)
-    channel = folder_of(python)
-    identity = _identity(facts, interpreter)
+    channel, identity = folder_of(python), _identity(facts, interpreter)
     if _is_made_from(channel, identity):
         return channel
-    shared = _ensure_shared(facts, say)
-    (made,) = made_from([shared])
-
-    context, packages = _python_context(facts, interpreter, say)
-    context["wheels"] = str(download_wheels(PYTHON_WHEELS, context["interpreter"], python, say))
-    partial = _new_partial(channel)
-    _link_packages(shared, partial)
-    _fill(partial, ["python"], context, say)
-    _finish(partial, channel, {**made, **identity, "debian_python": packages})
-    say(f"bootstrap channel for Python {python}: {_describe(channel)}")
+    with _alone(say):
+        # another process may have made it meanwhile
+        if not _is_made_from(channel, identity):
+            _check_debian(facts, interpreter)
+            _make(channel, identity, facts, interpreter, say)
     return channel
 
 
@@ -76,18 +72,56 @@ def folder_of(python: str) -> Path:
 
 def check(python: str) -> None:
     """Raise UsageError when this machine lacks something that ensure() needs."""
-    machine.inspect()
-    machine.find_interpreter(python)
+    if not is_made(python):
+        _check_debian(machine.inspect(), machine.find_interpreter(python))
+
+
+def _check_debian(facts: Machine, interpreter: Interpreter) -> None:
+    """Raise UsageError when Debian's packages are needed and this machine cannot get them."""
+    gcc = debian.gcc_packages(facts.machine_gcc)
+    if gcc and not _is_made_from(_shared_folder(), _shared_identity(facts)):
+        gcc.check()
+    if interpreter.python_suite:
+        debian.python_packages(interpreter.python_minor).check()
+
+
+@contextlib.contextmanager
+def _alone(say: Say) -> Iterator[None]:
+    """Hold the lock of the bootstrap channels: two processes would remove each other's work."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    with open(paths.BUILD / "bootstrap.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that makes a bootstrap channel")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(
+    channel: Path, identity: dict[str, Any], facts: Machine, interpreter: Interpreter, say: Say
+) -> None:
+    """Make the channel of a Python."""
+    python = interpreter.python_minor
+    shared = _ensure_shared(facts, say)
+    (made,) = made_from([shared])
+    context, packages = _python_context(facts, interpreter, say)
+    context["wheels"] = str(download_wheels(PYTHON_WHEELS, context["interpreter"], python, say))
+    partial = _new_partial(channel)
+    _link_packages(shared, partial)
+    _fill(partial, ["python"], context, say)
+    _finish(partial, channel, {**made, **identity, "debian_python": packages})
+    say(f"bootstrap channel for Python {python}: {_describe(channel)}")
 
 
 def _ensure_shared(facts: Machine, say: Say) -> Path:
     """Return the folder with the packages that all Pythons share."""
-    channel = paths.BUILD / "bootstrap"
-    identity = _shared_identity(facts)
+    channel, identity = _shared_folder(), _shared_identity(facts)
     # Debian's gcc is looked for when the channel is made, not each time
     if _is_made_from(channel, identity):
         return channel
-    gcc = debian.download_gcc(facts.machine_gcc, say)
+    packages = debian.gcc_packages(facts.machine_gcc)
+    gcc = packages.download(say) if packages else None
     running = f"{sys.version_info[0]}.{sys.version_info[1]}"
     folder = download_wheels(SHARED_WHEELS, sys.executable, running, say)
     context = {
@@ -270,7 +304,7 @@ def _python_context(
     }
     if interpreter.interpreter:
         return context, []
-    packages = debian.download_python(interpreter.python_minor, say)
+    packages = debian.python_packages(interpreter.python_minor).download(say)
     debs = sorted(deb.name for deb in packages.glob("*.deb"))
     program = debian.unpack_python(packages, interpreter.python_minor)
     context.update(
@@ -288,6 +322,10 @@ def _identity(facts: Machine, interpreter: Interpreter) -> dict[str, Any]:
         **dataclasses.asdict(interpreter),
         "python_recipes": _digest(["python"], PYTHON_WHEELS),
     }
+
+
+def _shared_folder() -> Path:
+    return paths.BUILD / "bootstrap"
 
 
 def _shared_identity(facts: Machine) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What of this machine ends up in the bootstrap channel: its Pythons, its glibc and its gcc."""
 
 import json
+import operator
 import os
 import platform
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import UsageError
 from . import debian
@@ -19,6 +21,8 @@ program = os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[
 print(json.dumps({
     "program": os.path.realpath(program),
     "version": platform.python_version(),
+    "soabi": sysconfig.get_config_var("SOABI"),
+    "conda": os.path.isdir(os.path.join(sys.base_prefix, "conda-meta")),
     "include": sysconfig.get_path("include"),
 }))
 """
@@ -31,7 +35,7 @@ class Machine:
     """The facts that decide what the packages that all Pythons share are made of."""
 
     machine_glibc: str  # "2.36"
-    machine_gcc: str  # "12.2.0"
+    machine_gcc: str  # "12.2.0"; "14.2.0 and g++ 12.2.0" where the two differ
 
 
 @dataclass(frozen=True)
@@ -68,34 +72,76 @@ def inspect() -> Machine:
     _refuse_missing({name: name for name in ("gcc", "g++") if not shutil.which(name)})
     return Machine(
         machine_glibc=(os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1],
-        machine_gcc=subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip(),
+        machine_gcc=_version_of_compilers(),
     )
+
+
+def _version_of_compilers() -> str:
+    """Return the version of gcc, and g++'s beside it where that is another one."""
+    gcc, gxx = (_answer([name, "-dumpfullversion"]).strip() for name in ("gcc", "g++"))
+    if not gcc or not gxx:
+        raise UsageError(
+            "gcc or g++ does not say its version",
+            command="gcc -dumpfullversion; g++ -dumpfullversion",
+            remedy="put a working gcc and g++ first on PATH",
+        )
+    return gcc if gcc == gxx else f"{gcc} and g++ {gxx}"
+
+
+def _answer(command: list[str | Path]) -> str:
+    """Return what a program prints; "" when it cannot be started, and when it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError:  # not a program of this machine, or a folder
+        return ""
+    return "" if done.returncode else done.stdout
 
 
 def find_interpreter(python: str) -> Interpreter:
     """Return the Python of a minor version: this machine's, else Debian's.
 
-    Of a virtual environment it is the Python that the environment was made with. Raises
-    UsageError when there is none, and when its headers are missing.
+    Of a virtual environment it is the Python that the environment was made with. Another
+    implementation and another ABI (free-threaded, debug) do not stand in for it. Raises
+    UsageError when there is none, and when the only ones lack their headers.
     """
-    for program in _programs(python):
-        answer = subprocess.run([program, "-Ic", _PYTHON_FACTS], capture_output=True, text=True)
-        # a version manager has programs that answer for Pythons that it does not have
-        if answer.returncode:
-            continue
-        facts = json.loads(answer.stdout)
-        if not Path(facts["include"], "Python.h").exists():
-            package = f"python{python}-dev"
-            _refuse_missing({package: f"{package} (the headers of {facts['program']})"})
-        return Interpreter(python, facts["program"], facts["version"])
+    asked = map(_facts, _programs(python))
+    found = [facts for facts in asked if facts.get("soabi") == _soabi(python)]
+    without_headers = ""
+    # a Python of conda comes last: it loads libraries of other packages, which its copy lacks
+    for facts in sorted(found, key=operator.itemgetter("conda")):
+        if Path(facts["include"], "Python.h").exists():
+            return Interpreter(python, facts["program"], facts["version"])
+        without_headers = without_headers or facts["program"]
     suites = debian.python_suites()
     if python in suites:
         return Interpreter(python, "", "", suites[python])
+    if without_headers:
+        package = f"python{python}-dev"
+        _refuse_missing({package: f"{package} (the headers of {without_headers})"})
     raise UsageError(
         f"no python{python} on PATH for the bootstrap channel to copy",
+        expected=f"a CPython with the ABI {_soabi(python)}",
         remedy="install it, or name another --python "
         f"({' and '.join(suites)} are taken from Debian where the machine has none)",
     )
+
+
+def _facts(program: Path) -> dict[str, Any]:
+    """Return what a Python says about itself; {} when the program is not one."""
+    try:
+        facts = json.loads(_answer([program, "-Ic", _PYTHON_FACTS]))
+    except ValueError:
+        # a version manager has programs that answer for Pythons that it does not have
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _soabi(python: str) -> str:
+    """Return the name of CPython's ABI. Each other Python of that minor version has another one.
+
+    PyPy's starts with "pypy", a free-threaded one's has "313t" and a debug build's "313d".
+    """
+    return f"cpython-{python.replace('.', '')}-x86_64-linux-gnu"
 
 
 def version_of(program: Path) -> str:
