@@ -11,9 +11,11 @@ import yaml
 
 from helpers import conda_forge
 from helpers.shipped import PYTHON
-from numpy_feedstock.building import bootstrap
+from numpy_feedstock import child
+from numpy_feedstock.building import bootstrap, builder
 from numpy_feedstock.building.bootstrap import debian, machine
 from numpy_feedstock.channels import channel, prefix
+from numpy_feedstock.errors import FeedstockError
 from solving.reduce_records import complete_run_exports
 
 pytestmark = pytest.mark.packages
@@ -143,6 +145,35 @@ def _bounds(depends):
     """The bounds on the flavour's library and on libblas, without hashes."""
     found = [spec for spec in depends if spec.split()[0] in ("mkl", "libopenblas", "libblas")]
     return {re.sub(r"_h[0-9a-f]{7}_", "*_", spec.replace("==", "")) for spec in found}
+
+
+# --- a recipe's own tests
+
+
+def recipe_with_test(script):
+    return {
+        "package": {"name": "tested", "version": "1.0"},
+        "build": {"number": 0, "script": ["mkdir -p $PREFIX/share", "touch $PREFIX/share/tested"]},
+        "tests": [{"script": ["true"]}, {"script": [script]}],
+        "about": {"license": "MIT"},
+    }
+
+
+def test_a_package_that_fails_its_test_is_not_in_a_channel(tmp_path):
+    """`build` of the channel stops there: the folder that it fills is never moved into place."""
+    log, build = tmp_path / "log", builder.build_recipe
+    passing, failing = tmp_path / "passing", tmp_path / "failing"
+    shown = []
+    child.run(build, recipe_with_test("echo seen; ls $PREFIX/share/tested"), passing, {}, log=log)
+    assert "seen" in log.read_text()
+    with pytest.raises(FeedstockError) as raised:
+        child.run(
+            build, recipe_with_test("ls $PREFIX/none"), failing, {}, log=log, say=shown.append
+        )
+    assert "bootstrap package tested-1.0-" in str(raised.value)
+    assert "built, but failed its test" in str(raised.value)
+    assert "No such file or directory" in str(raised.value)
+    assert shown == ["made tested 1.0"]
 
 
 # --- the channel of another Python

@@ -1,11 +1,13 @@
 """The bootstrap channel's rules: wheels to recipes, Pythons, and what the machine lacks."""
 
+import concurrent.futures
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -456,3 +458,61 @@ def test_the_packages_are_copied_where_there_are_no_hard_links(tmp_path, monkeyp
     (shared / "mkl-1-0.conda").write_text("bytes")
     bootstrap._link_packages(shared, tmp_path / "bootstrap-3.11")
     assert (tmp_path / "bootstrap-3.11" / "mkl-1-0.conda").read_text() == "bytes"
+
+
+CODE = [path.name for path in sorted(bootstrap.HERE.glob("*.py"))]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [*(f"bootstrap/{name}" for name in CODE), "builder.py", "bootstrap/recipes/*/recipe.yaml"],
+)
+def test_a_channel_of_other_code_is_not_current(monkeypatch, tmp_path, changed):
+    building = tmp_path / "building"
+    shutil.copytree(bootstrap.HERE.parent, building)
+    monkeypatch.setattr(bootstrap, "HERE", building / "bootstrap")
+    facts = machine.Machine("2.36", "14.2.0")
+    asked = machine.Interpreter("3.11", "/usr/bin/python3.11", "3.11.7")
+    before = bootstrap._identity(facts, asked)
+    assert bootstrap._identity(facts, asked) == before
+    for path in building.glob(changed):
+        path.write_text(f"{path.read_text()}# changed\n")
+    after = bootstrap._identity(facts, asked)
+    assert after["recipes"] != before["recipes"]
+    assert after["python_recipes"] != before["python_recipes"]
+
+
+def test_a_channel_for_another_oldest_python_is_not_current(monkeypatch):
+    facts = machine.Machine("2.36", "14.2.0")
+    before = bootstrap._shared_identity(facts)
+    monkeypatch.setattr(variant, "known_pythons", lambda: ["3.99"])
+    assert bootstrap._shared_identity(facts) != before
+
+
+def test_two_processes_do_not_make_a_channel_at_once(monkeypatch, tmp_path):
+    """Both would write into one folder. The second one waits and takes what the first one made."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(bootstrap, "_check_debian", lambda facts, interpreter: None)
+    second_is_here, made = threading.Event(), []
+
+    def say(line):
+        assert line == "waiting for another process that makes a bootstrap channel"
+        second_is_here.set()
+
+    def make(channel, identity, *_):
+        made.append(channel)
+        if len(made) == 2:
+            second_is_here.set()
+        assert second_is_here.wait(30)
+        channel.mkdir()
+        (channel / bootstrap.MARKER).write_text(json.dumps(identity))
+
+    monkeypatch.setattr(bootstrap, "_make", make)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(bootstrap.ensure, RUNNING, say) for _ in range(2)]
+        channels = [each.result() for each in both]
+    assert channels == [tmp_path / f"bootstrap-{RUNNING}"] * 2
+    assert made == channels[:1]
+    # what is finished is used without waiting
+    with bootstrap._alone(pytest.fail):
+        assert bootstrap.ensure(RUNNING, pytest.fail) == channels[0]

@@ -35,10 +35,12 @@ class Log:
 def build_recipe(
     recipe: Path | dict[str, Any], channel: str | Path, context: dict[str, Any], say: Say
 ) -> None:
-    """Build all outputs of a recipe into a channel that also serves its own packages.
+    """Build and test all outputs of a recipe, into a channel that also serves its own packages.
 
     recipe : a recipe.yaml (variants.yaml beside it is read), or its content
     context : Jinja variables
+
+    Raises FeedstockError when a build or a test fails.
     """
     from rattler_build import (
         RattlerBuildError,
@@ -55,13 +57,14 @@ def build_recipe(
         stage0 = Stage0Recipe.from_file(recipe)
         if recipe.with_name("variants.yaml").exists():
             config = VariantConfig.from_file(recipe.with_name("variants.yaml"))
+    channels, built = [Path(channel).as_uri()], []
     for rendered in stage0.render(config, RenderConfig(extra_context=context)):
         name, log = rendered.recipe.package.name, Log(print)
         try:
-            rendered.run_build(
+            result = rendered.run_build(
                 tool_config=ToolConfiguration(test_strategy="skip"),
                 output_dir=channel,
-                channels=[Path(channel).as_uri()],
+                channels=channels,
                 package_format="conda:1",
                 progress_callback=cast(Any, log),
             )
@@ -70,6 +73,22 @@ def build_recipe(
                 f"bootstrap package {name}: the build failed\n{_explain(error, log)}"
             ) from error
         say(f"made {name} {rendered.recipe.package.version}")
+        built += result.packages
+    # after the last one, because an output may need a later one
+    for path in built:
+        _refuse_red(path, channels)
+
+
+def _refuse_red(path: str | Path, channels: list[str]) -> None:
+    """Raise FeedstockError when a package of the bootstrap channel fails a test of its recipe."""
+    from rattler_build import Package
+
+    for number in range(Package.from_file(path).test_count):
+        passed, output = run_test(str(path), number, channels, print)
+        if not passed:
+            raise FeedstockError(
+                f"bootstrap package {Path(path).name}: built, but failed its test\n{output}"
+            )
 
 
 def build_variant(

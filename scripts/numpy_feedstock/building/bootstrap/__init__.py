@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ... import child, paths
+from ... import child, paths, variant
 from ...errors import FeedstockError
 from ...progress import Say
 from . import debian, machine
@@ -127,7 +127,7 @@ def _ensure_shared(facts: Machine, say: Say) -> Path:
     context = {
         **dataclasses.asdict(facts),
         **_gcc_context(facts, gcc),
-        **_wheel_context(folder),
+        **_wheel_context(folder, identity["oldest_python"]),
     }
     partial = _new_partial(channel)
     _fill(partial, SHARED_RECIPES, context, say)
@@ -271,9 +271,8 @@ def _gcc_context(facts: Machine, gcc: Path | None) -> dict[str, str]:
     }
 
 
-def _wheel_context(folder: Path) -> dict[str, Any]:
+def _wheel_context(folder: Path, oldest_python: str) -> dict[str, Any]:
     """Variables for the recipes that take wheels apart, and for the wheels of pure Python."""
-    from ... import variant
     from . import wheels
 
     versions = wheels.versions(folder)
@@ -281,8 +280,7 @@ def _wheel_context(folder: Path) -> dict[str, Any]:
         **versions,
         "wheels": str(folder),
         "interpreter": sys.executable,
-        # what they require is decided for the oldest Python
-        "python_minor": variant.known_pythons()[0],
+        "python_minor": oldest_python,
         "openblas_version": versions["ngsolve_openblas_version"].split(".post")[0],
         "mkl": [
             {**wheels.versions(each), "mkl_wheels": str(each)}
@@ -332,6 +330,8 @@ def _shared_identity(facts: Machine) -> dict[str, Any]:
     """What the shared packages are made from: another machine or other lists make them anew."""
     return {
         **dataclasses.asdict(facts),
+        # what wheels of pure Python require is decided for it
+        "oldest_python": variant.known_pythons()[0],
         "recipes": _digest(SHARED_RECIPES, SHARED_WHEELS),
     }
 
@@ -340,7 +340,8 @@ def _digest(recipes: Iterable[str], lists: Iterable[str]) -> str:
     """Digest of recipes and lists of wheels, and of the modules that make packages of them."""
     folders = [HERE / "recipes" / name for name in recipes]
     files = [path for folder in folders for path in sorted(folder.rglob("*"))]
-    files += [HERE / name for name in (*lists, "__init__.py", "wheels.py")]
+    files += [HERE / name for name in lists]
+    files += [*sorted(HERE.glob("*.py")), HERE.with_name("builder.py")]
     digest = hashlib.sha256()
     for path in files:
         if path.is_file() and "__pycache__" not in path.parts:
