@@ -8,10 +8,12 @@ would start to compile, the test says how it is changed.
 import base64
 import http.server
 import json
+import os
 import re
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from helpers import compiling, jobs, shipped
 from numpy_feedstock import paths, variant
 from numpy_feedstock.building import compiler_cache
+from numpy_feedstock.building.bootstrap import debian, machine
 
 PLATFORMS = ("linux-64", "linux-aarch64")
 ROW = {"platform": "linux-64", "numpy": "2.3.5", "python": "3.11", "blas": "mkl"}
@@ -130,15 +133,44 @@ def kept(job):
     return [step["with"]["path"] for step in steps if step.get("if") != "failure()"]
 
 
+# what the image of the runner has, and what the runner itself sets
+COMPILER = "#!/bin/sh\necho 14.2.0\n"
+
+
+@pytest.fixture
+def runner(clone):
+    """The variables of GitHub's runner. Its image has gcc 14 beside an older gcc."""
+    for name in ("gcc-14", "g++-14"):
+        clone.add_program(name, COMPILER)
+    path = clone.temporary / "github-path"
+    return {"RUNNER_TEMP": str(clone.temporary), "GITHUB_PATH": str(path)}
+
+
+def test_the_bootstrap_job_has_the_gcc_that_the_build_config_pins(clone, runner, monkeypatch):
+    """So it needs none of Debian's packages, which Ubuntu's archives do not have."""
+    job = jobs.github()["bootstrap"]
+    assert "ubuntu" in job["runs-on"]
+    named, building = (
+        next(n for n, step in enumerate(job["steps"]) if word in step.get("run", ""))
+        for word in ("GITHUB_PATH", " build ")
+    )
+    assert named < building
+    done = clone.run(job["steps"][named]["run"], **runner)
+    assert done.returncode == 0, done.stderr
+    (folder,) = Path(runner["GITHUB_PATH"]).read_text().splitlines()
+    monkeypatch.setenv("PATH", folder, prepend=os.pathsep)
+    assert debian.gcc_packages(machine.inspect().machine_gcc) is None
+
+
 @pytest.mark.packages
-def test_the_bootstrap_job(clone, packages):
+def test_the_bootstrap_job(clone, runner, packages):
     """With --dry-run in the line that builds: the packages of the tests are there in its place."""
     shipped.copy(packages, clone.file("output/linux-64"))
 
     def plan(script):
         return script.replace("build --channel bootstrap", "build --channel bootstrap --dry-run")
 
-    done = jobs.run(clone, jobs.github()["bootstrap"], {}, change=plan)
+    done = jobs.run(clone, jobs.github()["bootstrap"], {}, change=plan, **runner)
     assert done.returncode == 0, done.stderr
     assert f"{packages['openblas'].name}: 0 findings" in done.stdout
 
