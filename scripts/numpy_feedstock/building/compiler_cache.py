@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,9 @@ _CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
 _STATS_SECONDS = 10
+_STORE_SECONDS = 60
+# in that time; a machine that was stopped meanwhile looks silent once
+_LOOKS = 20
 _END_SECONDS = 10
 
 Counts = tuple[int, int]
@@ -68,7 +72,7 @@ def serve(say: Say) -> Iterator[Callable[[], Counts]]:
 
     Yields a function that returns (hits, misses) so far, or (0, 0) when they are not known.
     Raises FeedstockError when the server does not start. If a shared store does not answer,
-    ``say`` is told, and this build and later ones of this process go on without it.
+    or not any more, ``say`` is told. This build and later ones of this process go on without it.
     """
     with (
         tempfile.TemporaryDirectory(prefix="sccache-") as folder,
@@ -115,11 +119,73 @@ def _start_with_stores(
         server = running.enter_context(_running(_environment(socket, list(named)), log))
     except FeedstockError:
         say(f"building without the shared compiler cache, which does not answer: {shown}; {log}")
-        for variable in STORES:
-            os.environ.pop(variable, None)
+        _forget_stores()
         return running.enter_context(_running(_environment(socket, []), log))
     say(f"shared compiler cache: {shown}")
+    running.enter_context(_watched(server, socket, shown, say))
     return server
+
+
+def _forget_stores() -> None:
+    """Let the later builds of this process start without the shared stores."""
+    for variable in STORES:
+        os.environ.pop(variable, None)
+
+
+@contextlib.contextmanager
+def _watched(server: subprocess.Popen[bytes], socket: Path, shown: str, say: Say) -> Iterator[None]:
+    """End the server if it waits for a shared store. sccache itself would wait for ever.
+
+    shown : what the store is called in a message
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        if _store_is_silent(server, socket, done):
+            say(f"building without the shared compiler cache, which stopped answering: {shown}")
+            _forget_stores()
+            # the compilers that wait for the server go on alone when it is gone
+            child.end_group(server.pid, reap=server.poll)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _store_is_silent(server: subprocess.Popen[bytes], socket: Path, done: threading.Event) -> bool:
+    """Return True once clients wait, and the server runs no compiler, for _STORE_SECONDS.
+
+    Returns False when ``done`` is set. What the server does itself takes milliseconds.
+    """
+    silent = 0
+    while silent < _LOOKS:
+        if done.wait(_STORE_SECONDS / _LOOKS):
+            return False
+        silent += 1
+        if not _has_clients(socket) or _runs_compilers(server):
+            silent = 0
+    return True
+
+
+def _has_clients(socket: Path) -> bool:
+    """Return whether a program has a connection to the server."""
+    # Num RefCount Protocol Flags Type St Inode Path; a connection has the state 03
+    rows = [line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(row[5] == "03" and row[7:] == [str(socket)] for row in rows)
+
+
+def _runs_compilers(server: subprocess.Popen[bytes]) -> bool:
+    """Return whether the group of the server has other processes."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        process = int(folder.name)
+        with contextlib.suppress(ProcessLookupError):
+            if process != server.pid and os.getpgid(process) == server.pid:
+                return True
+    return False
 
 
 @contextlib.contextmanager
