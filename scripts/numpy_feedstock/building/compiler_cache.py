@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import child, paths
 from ..errors import FeedstockError
@@ -253,20 +254,25 @@ def _count(server: subprocess.Popen[bytes], socket: Path, say: Say) -> Counts:
         say("the compiler cache ended before the build did: how much it had is not known")
         return 0, 0
     try:
-        return _counts(socket)
+        stats = _stats(socket)
+        hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
+        failures = {each["name"]: each["write_failures"] for each in stats.get("multi_level") or ()}
     except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
         say(f"the compiler cache does not tell how much it had: {error}")
         return 0, 0
+    for name, number in failures.items():
+        if number:
+            say(f"the compiler cache could not write to {name}; failures: {number}")
+    return sum(hits.values()), sum(misses.values())
 
 
-def _counts(socket: Path) -> Counts:
-    """Return (hits, misses) of the server that runs."""
+def _stats(socket: Path) -> dict[str, Any]:
+    """Return the statistics of the server that runs."""
     command = [str(program()), "--show-stats", "--stats-format", "json"]
     environment = _environment(socket, [])
     shown = subprocess.check_output(command, env=environment, text=True, timeout=_STATS_SECONDS)
-    stats = json.loads(shown)["stats"]
-    hits, misses = stats["cache_hits"]["counts"], stats["cache_misses"]["counts"]
-    return sum(hits.values()), sum(misses.values())
+    stats: dict[str, Any] = json.loads(shown)["stats"]
+    return stats
 
 
 def _environment(socket: Path, kinds: list[str]) -> dict[str, str]:
