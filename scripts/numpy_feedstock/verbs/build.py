@@ -39,7 +39,8 @@ The whole matrix is each release on the first Python of conda_build_config.yaml,
 release that is switched on there on every Python. Name a release or a Python to get more.
 A package that fails does not stop the others. A full disk does. After it and after Ctrl-C the
 table shows what is finished. The same command then goes on where it stopped: a finished package
-is not built again.
+is not built again. --dry-run calls a package unknown when its bootstrap channel is not made yet:
+what that will hold decides whether the package is finished.
 """
 
 # what --dry-run says: AGAIN for other inputs, other tests, or tests that failed
