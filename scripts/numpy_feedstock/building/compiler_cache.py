@@ -51,8 +51,9 @@ _CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
 _STATS_SECONDS = 10
+# how long a store may leave all compilers waiting
 _STORE_SECONDS = 60
-# in that time; a machine that was stopped meanwhile looks silent once
+# how often it is looked at in that time. A machine that was paused looks silent once
 _LOOKS = 20
 _END_SECONDS = 10
 
