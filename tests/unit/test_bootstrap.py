@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from numpy_feedstock import paths, variant
-from numpy_feedstock.building import bootstrap
+from numpy_feedstock.building import apt, bootstrap
 from numpy_feedstock.building.bootstrap import debian, machine, wheels
 from numpy_feedstock.errors import FeedstockError, UsageError
 
@@ -134,6 +134,23 @@ def test_another_gcc_does_not_stand_in_for_the_one_that_is_pinned(monkeypatch, t
     assert f"found:    gcc {other} on this machine" in said
     assert "remedy:   make gcc and g++ of version 14 the first on PATH" in said
     assert list(tmp_path.glob("gcc-*")) == []
+
+
+def test_an_apt_that_cannot_be_started_is_no_archive(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    put_unknown_program(tmp_path / "apt-get")
+    assert apt.mirror("trixie") is None
+
+
+def test_a_package_that_dpkg_cannot_unpack_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_program(tmp_path / "dpkg", "echo 'not a package' >&2; exit 2")
+    (tmp_path / "libc6_2.deb").touch()
+    with pytest.raises(FeedstockError) as raised:
+        debian.unpack_python(tmp_path, "3.14")
+    assert f"dpkg cannot unpack {tmp_path / 'libc6_2.deb'}" in str(raised.value)
+    assert "found:  not a package" in str(raised.value)
+    assert not (tmp_path / "unpacked" / "python3.14").exists()
 
 
 def put_compilers(folder, gcc, gxx):
@@ -496,7 +513,7 @@ def test_two_processes_do_not_make_a_channel_at_once(monkeypatch, tmp_path):
     second_is_here, made = threading.Event(), []
 
     def say(line):
-        assert line == "waiting for another process that makes a bootstrap channel"
+        assert line == f"waiting for another process that holds {tmp_path / 'bootstrap.lock'}"
         second_is_here.set()
 
     def make(channel, identity, *_):
@@ -514,5 +531,31 @@ def test_two_processes_do_not_make_a_channel_at_once(monkeypatch, tmp_path):
     assert channels == [tmp_path / f"bootstrap-{RUNNING}"] * 2
     assert made == channels[:1]
     # what is finished is used without waiting
-    with bootstrap._alone(pytest.fail):
+    with bootstrap._alone("bootstrap", pytest.fail):
         assert bootstrap.ensure(RUNNING, pytest.fail) == channels[0]
+
+
+def test_two_processes_do_not_download_wheels_at_once(monkeypatch, tmp_path):
+    """A verb that makes no channel downloads them, too."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "WHEELS", tmp_path / "wheels")
+    monkeypatch.setattr(bootstrap, "HERE", tmp_path)
+    (tmp_path / "list.txt").write_text("./none.whl\n")
+    waits, said = threading.Event(), []
+
+    def say(line):
+        said.append(line)
+        if line.startswith("waiting"):
+            waits.set()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with bootstrap._alone("wheels", pytest.fail):
+            second = pool.submit(
+                bootstrap.download_wheels, ["list.txt"], sys.executable, "3.11", say
+            )
+            assert waits.wait(30)
+            assert not second.done()
+        # pip's turn
+        with pytest.raises(FeedstockError, match="pip could not download the wheels"):
+            second.result()
+    assert said[1:] == [f"waiting for another process that holds {tmp_path / 'wheels.lock'}"]

@@ -16,13 +16,13 @@ def mirror(suite: str) -> str | None:
     """Return the URL of the first archive that has a suite of Debian.
 
     Only the archives of apt's own configuration are asked. Returns None when none of them has
-    the suite, and when apt is not there.
+    the suite, and when apt cannot be started.
     """
     import urllib.request
 
     try:
         done = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True)
-    except FileNotFoundError:
+    except OSError:
         return None
     archives: list[str] = re.findall(r"'(\S+)/dists/\S+/InRelease'", done.stdout)
     for archive in dict.fromkeys(archives):

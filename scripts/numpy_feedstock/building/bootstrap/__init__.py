@@ -51,7 +51,7 @@ def ensure(python: str, say: Say) -> Path:
     channel, identity = folder_of(python), _identity(facts, interpreter)
     if _is_made_from(channel, identity):
         return channel
-    with _alone(say):
+    with _alone("bootstrap", say):
         # another process may have made it meanwhile
         if not _is_made_from(channel, identity):
             _check_debian(facts, interpreter)
@@ -86,14 +86,15 @@ def _check_debian(facts: Machine, interpreter: Interpreter) -> None:
 
 
 @contextlib.contextmanager
-def _alone(say: Say) -> Iterator[None]:
-    """Hold the lock of the bootstrap channels: two processes would remove each other's work."""
-    paths.BUILD.mkdir(parents=True, exist_ok=True)
-    with open(paths.BUILD / "bootstrap.lock", "w") as lock:
+def _alone(name: str, say: Say) -> Iterator[None]:
+    """Hold a lock in the build folder: two processes would remove each other's work."""
+    path = paths.BUILD / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another process that makes a bootstrap channel")
+            say(f"waiting for another process that holds {path}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -211,7 +212,9 @@ def download_wheels(lists: Iterable[str], interpreter: str, python: str, say: Sa
             "-r",
             str(pins),
         ]
-        result = subprocess.run(command, capture_output=True, text=True)
+        # pip removes a file that another pip has not finished
+        with _alone("wheels", say):
+            result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise FeedstockError(
                 "pip could not download the wheels of the bootstrap channel",
