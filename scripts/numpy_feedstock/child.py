@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from . import redact
 from .errors import FeedstockError
 from .progress import Say
 
@@ -29,7 +30,8 @@ def _ignore(line: str) -> None:
 def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore) -> Any:
     """Return what ``function(*args, say)`` returns in a child process.
 
-    function : a module-level callable; its own ``say`` writes a line to the log
+    function : a module-level callable; its own ``say`` writes a line to the log, in which the
+        secrets of URLs are hidden
     log : receives all that the child and its own children print
     say : called here, in the parent, with each of those lines
 
@@ -73,6 +75,7 @@ def _main(
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
         def say(line: str) -> None:
+            line = redact.urls_in(line)
             print(line)
             sender.send(("line", line))
 
@@ -90,7 +93,7 @@ def _outcome(
     except FeedstockError as error:
         return "error", str(error)
     except BaseException:
-        traceback.print_exc(file=stream)
+        stream.write(redact.urls_in(traceback.format_exc()))
         last_line = traceback.format_exc(limit=1).strip().splitlines()[-1]
         return "error", f"{last_line}\n  output: {log}"
 

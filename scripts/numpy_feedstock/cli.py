@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from . import redact
 from .errors import FeedstockError
 
 # {name of the verb: one line of help}; the module of a verb is in verbs/
@@ -31,7 +32,14 @@ VERBS = {
 }
 
 
-class _VerbParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors hide the secrets of the URLs that a person typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact.urls_in(message))
+
+
+class _VerbParser(_Parser):
     """The parser of one verb. It imports the verb's module at the first use, which takes time."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -45,7 +53,7 @@ class _VerbParser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every verb."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="feedstock",
         description="Build and test numpy without the import-time hang of numpy#31284.",
     )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from . import redact
+
 
 class FeedstockError(Exception):
     """An error that the user can act on.
@@ -9,6 +11,7 @@ class FeedstockError(Exception):
     what : what failed and where
     details : expected, found, remedy, known, log and so on; each is a line, in this order
 
+    The secrets of URLs are hidden, also in the words of another program.
     ``exit_code`` is 1 for work that failed, and 2 for wrong use.
     """
 
@@ -17,7 +20,7 @@ class FeedstockError(Exception):
     def __init__(self, what: str, **details: Any) -> None:
         width = max(map(len, details), default=0) + 1
         lines = [f"  {name + ':':{width}} {value}" for name, value in details.items()]
-        super().__init__(shown("\n".join([what, *lines])))
+        super().__init__(shown(redact.urls_in("\n".join([what, *lines]))))
 
 
 class UsageError(FeedstockError):

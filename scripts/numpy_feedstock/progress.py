@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from . import redact
 from .errors import shown
 
 # a function that is called with a line for a person
@@ -40,9 +41,10 @@ class Progress:
         self._end_moving_line()
 
     def step(self, line: str) -> None:
-        """Say that a step begins. It is always shown."""
+        """Say that a step begins. It is always shown. The secrets of URLs in it are hidden."""
         self._end_moving_line()
-        print(f"{self._elapsed()} {self.subject}: {shown(line)}", file=self._stream, flush=True)
+        text = shown(redact.urls_in(line))
+        print(f"{self._elapsed()} {self.subject}: {text}", file=self._stream, flush=True)
 
     def working(self, line: str) -> None:
         """Take a line of a log. Show it when verbose; otherwise show how far the work is."""

@@ -10,7 +10,8 @@ HIDDEN = "***"
 LOCAL_CHANNEL = "local folder"
 LOCAL_BOOTSTRAP = "bootstrap"
 
-_USER = re.compile(r"(?<=://)[^/\s?#]*@")
+# a person may have typed a password that holds a slash, a quote or a bracket
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(\S*)", re.IGNORECASE)
 _TOKEN = re.compile(r"/t/[^/\s]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -22,21 +23,55 @@ def url(text: str) -> str:
     """
     try:
         parts = urllib.parse.urlsplit(text)
-        host = parts.hostname or ""
-        port = parts.port
+        # a host or a port that cannot be one raises ValueError
+        _ = (parts.hostname, parts.port)
     except ValueError:
         return HIDDEN
-    if ":" in host:
-        host = f"[{host}]"
-    if port is not None:
-        host = f"{host}:{port}"
-    path = _TOKEN.sub("", parts.path)
+    path = parts.path
+    if parts.scheme not in ("", "file"):
+        path = _TOKEN.sub("", path)
+    host = parts.netloc.rpartition("@")[2]
     return urllib.parse.urlunsplit((parts.scheme, host, path, "", ""))
 
 
 def urls_in(text: str) -> str:
-    """Return a text in which no URL has a user, a password or a `/t/TOKEN`."""
-    return _TOKEN.sub(f"/t/{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+    """Return a text in which no URL has a user, a password, a `/t/TOKEN`, a query or a fragment.
+
+    It hides too much rather than too little: all before the last "@" counts as a password.
+    """
+    return _URL.sub(_hide_parts, text)
+
+
+def _hide_parts(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    if scheme.lower() == "file":
+        return f"{scheme}://{_without_user(rest)}"
+    user, at, rest = rest.rpartition("@")
+    if at:
+        rest = HIDDEN + at + rest
+    rest = re.sub(r"([?#]).+", rf"\1{HIDDEN}", rest)
+    return f"{scheme}://{_TOKEN.sub(f'/t/{HIDDEN}', rest)}"
+
+
+def _without_user(rest: str) -> str:
+    """Return what follows the scheme of a file's URL. Its path is no secret."""
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        host = HIDDEN + "@" + host.rpartition("@")[2]
+    return host + slash + path
+
+
+def argument(text: str) -> str:
+    """Return one value that a person typed, a URL or a path or a name, without its secrets.
+
+    A password in it may hold a blank. It may lack the scheme: "user:password@host".
+    """
+    if "://" in text:
+        return urls_in(re.sub(r"\s", "%20", text))
+    user, at, host = text.rpartition("@")
+    if at and ":" in user:
+        return HIDDEN + at + host
+    return text
 
 
 def channel(text: str) -> str:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from numpy_feedstock import cli, redact
+from numpy_feedstock import child, cli, redact
+from numpy_feedstock.errors import FeedstockError
+from numpy_feedstock.progress import Progress
 from numpy_feedstock.publishing import signing
 
 MARK = "s3cr3tW0rd"
@@ -142,6 +144,87 @@ def test_a_channel_with_a_secret_in_it_is_not_shown(url, refused):
     assert "the channel does not answer: http" in refused("build", "--channel", url)
 
 
+# --- URLs in what people and logs see
+
+URLS = [
+    f"http://me:{MARK}@host/c",
+    f"HTTP://me:{MARK}@host/c",
+    f"http://me:{MARK}%2F%20@host/c",
+    f"http://me:a/{MARK}@host/c",
+    f"http://me:8/{MARK}@host/c",
+    f"http://me:a?{MARK}@host/c",
+    f"http://me:a@{MARK}@host/c",
+    f"http://me:a'{MARK}@host/c",
+    f"http://{MARK}@host/c",
+    f"http://host/t/{MARK}/c",
+    f"http://host/api/t/{MARK}",
+    f"https://host/c?token={MARK}",
+    f"https://host/c?a='{MARK}",
+    f"https://host/c#{MARK}",
+    f"s3://key:{MARK}@bucket/c",
+    f"s3://bucket/c?secret={MARK}",
+    f"git+ssh://me:{MARK}@host/c",
+    f"file://me:{MARK}@host/c",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_the_secrets_of_a_url_are_shown_nowhere(url, capsys):
+    told = f"no answer from ({url}): 401, {url}"
+    Progress().step(told)
+    assert cli_error(told, capsys) == 2
+    texts = [redact.urls_in(told), str(FeedstockError(told, found=told)), redact.argument(url)]
+    for text in [*texts, *capsys.readouterr()]:
+        assert MARK not in text
+    assert "no answer from (" in texts[0] and "401" in texts[0]
+    assert url.partition("://")[0] in texts[2]
+
+
+def cli_error(told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["build", told])
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    "text", [f"http://me:a {MARK}@host/c", f"http://me:{MARK}\t@h/c", f"me:{MARK}@host/c"]
+)
+def test_a_typed_value_may_hold_a_blank_or_lack_its_scheme(text):
+    assert MARK not in redact.argument(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host:8443/conda-forge/label/x",
+        "file:///home/t/me/channel@2",
+        "/home/t/me/my channel@2",
+        "conda-forge",
+    ],
+)
+def test_what_is_no_secret_is_shown(text):
+    assert redact.urls_in(text) == redact.argument(text) == redact.url(text) == text
+
+
+def say_and_fail(url, how, say):
+    say(f"missing for {url}, falling back")
+    if how == "ours":
+        raise FeedstockError(f"no answer: {url}")
+    raise RuntimeError(f"no answer: {url}")
+
+
+@pytest.mark.parametrize("how", ["ours", "another"])
+def test_a_child_hides_the_secrets_of_urls_in_its_log_and_its_error(tmp_path, how):
+    lines = []
+    with pytest.raises(FeedstockError) as raised:
+        child.run(say_and_fail, URLS[0], how, log=tmp_path / "log", say=lines.append)
+    log = (tmp_path / "log").read_text()
+    for text in (log, *lines, str(raised.value)):
+        assert MARK not in text
+    assert "missing for http://***@host/c, falling back" in log
+    assert lines == ["missing for http://***@host/c, falling back"]
+
+
 # --- the signing key
 
 
@@ -223,6 +306,8 @@ def test_the_public_half_is_derived_where_there_is_no_file(tmp_path, monkeypatch
     [
         (f"https://me:{MARK}@host/c/", "https://host/c"),
         (f"https://host/t/{MARK}/c", "https://host/c"),
+        (f"s3://key:{MARK}@Bucket/c", "s3://Bucket/c"),
+        (f"HTTPS://{MARK}@host/c", "https://host/c"),
         (f"https://host:8443/c?token={MARK}#{MARK}", "https://host:8443/c"),
         (f"file:///home/{MARK}/build/bootstrap-3.11/", "bootstrap"),
         (f"/home/{MARK}/channel", "local folder"),
