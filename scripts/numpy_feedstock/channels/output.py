@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import paths
 from ..errors import UsageError
-from ..packages.record import read_record
+from ..packages.record import NotTested, passed_record
 
 
 def all_packages() -> list[Path]:
@@ -25,10 +25,16 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
     flavours : None for all
     output : folder of the channel
 
-    Raises UsageError for a package that is not built and tested.
+    Raises UsageError for a package that is not built and tested, or has a red test.
     """
     from .. import variant
     from . import channel
+
+    if release == variant.ALL:
+        raise UsageError(
+            "--numpy takes one release here, found all",
+            known=", ".join(variant.known_releases()),
+        )
 
     platform = channel.this_platform()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -36,9 +42,12 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
     wanted = variant.select([release], [python], one_of_each, platform)
     found = {v.flavour: Path(output, platform, v.filename) for v in wanted}
     for flavour, path in found.items():
-        if read_record(path) is None:
+        try:
+            passed_record(path)
+        except NotTested as error:
             raise UsageError(
                 f"not built and tested yet: {path}",
+                found=error.state,
                 remedy=f"feedstock build --numpy {release} --blas {flavour}",
-            )
+            ) from None
     return found

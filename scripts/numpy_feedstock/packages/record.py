@@ -3,14 +3,35 @@
 import dataclasses
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
-from .. import files, paths
+from .. import files, json_files, paths
+from ..errors import FeedstockError
+from . import junit
 
 # endings of the two files beside a package: its Record, and the results of numpy's tests
 RECORD = ".tests.json"
 RESULTS = ".numpy-tests.xml"
+
+# the state of a package that is not there
+NOT_BUILT = "not built yet"
+
+
+class NotTested(FeedstockError):
+    """A package does not count as built and tested.
+
+    state : NOT_BUILT, or one line that says what is wrong with the package or its record
+    """
+
+    def __init__(self, path: Path, state: str) -> None:
+        self.state = state
+        super().__init__(
+            f"not built and tested: {path}",
+            found=state,
+            remedy="feedstock build makes the package and its record",
+        )
 
 
 @dataclasses.dataclass
@@ -48,17 +69,74 @@ class Record:
         """Write the record beside the package at ``path``. The package may come later."""
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataclasses.asdict(self), indent=1)
-        beside(path, RECORD).write_text(text + "\n")
+        files.write_all({beside(path, RECORD): text + "\n"})
 
 
 def read_record(path: Path) -> Record | None:
     """Return the Record beside a package; None when there is none for exactly these bytes."""
     try:
-        record = Record(**json.loads(beside(path, RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
+        return usable_record(path)
+    except NotTested:
         return None
-    if not path.exists() or record.sha256 != files.sha256(path):
-        return None
+
+
+def passed_record(path: Path) -> Record:
+    """Return the Record of a package that passed its tests. Raises NotTested."""
+    record = usable_record(path)
+    if not record.passed:
+        raise NotTested(path, f"red: {', '.join(record.red) or 'no test was run'}")
+    return record
+
+
+def usable_record(path: Path) -> Record:
+    """Return the Record beside a package, also when a test failed.
+
+    Raises NotTested when there is no package, or no record of exactly this name and these bytes.
+    """
+    size = _size(path)
+    record = _read(path)
+    if record.filename != path.name:
+        raise NotTested(path, f"renamed: its record is of {record.filename}")
+    try:
+        # a file of another size need not be read
+        is_same = record.size == size and record.sha256 == files.sha256(path)
+    except OSError as error:
+        raise NotTested(path, _unreadable(error)) from None
+    if not is_same:
+        raise NotTested(path, "altered: its record is of other bytes")
+    return record
+
+
+def _size(path: Path) -> int:
+    """Return the size of a package in bytes. Raises NotTested when it is no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        # a link may lead nowhere
+        state = _unreadable(error) if path.is_symlink() else NOT_BUILT
+        raise NotTested(path, state) from None
+    except OSError as error:
+        raise NotTested(path, _unreadable(error)) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise NotTested(path, "unreadable: it is not a regular file")
+    return status.st_size
+
+
+def _unreadable(error: OSError) -> str:
+    return f"unreadable: {error.strerror or error}"
+
+
+def _read(path: Path) -> Record:
+    """Return the Record beside a package, whatever it says. Raises NotTested."""
+    try:
+        record = json_files.read(beside(path, RECORD), Record)
+        junit.check_counts(record.numpy_tests)
+    except FileNotFoundError:
+        raise NotTested(path, "no record is beside it") from None
+    except OSError as error:
+        raise NotTested(path, f"its record is {_unreadable(error)}") from None
+    except ValueError as error:
+        raise NotTested(path, f"its record is broken: {error}") from None
     return record
 
 
