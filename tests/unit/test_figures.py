@@ -1,11 +1,19 @@
 """The figures of the pages are those of the results in tests/evidence, and no others."""
 
 import dataclasses
+import json
+import os
 import re
+import resource
+import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from numpy_feedstock import paths
+from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.measuring import figures, hang_plot, measurements
 
 # below it the page has what was seen once, by hand, and says so
@@ -84,6 +92,167 @@ def test_recording_puts_the_result_into_the_pages(old, tmp_path, monkeypatch):
     assert text.count("no wheel for cp99") == 1 and "old" not in text
     assert text.startswith("before\n<!-- scan-wheels -->\n")
     assert text.endswith("<!-- /scan-wheels -->\nafter\n")
+
+
+# A result is recorded whole or not at all.
+
+
+@pytest.fixture
+def one_page(tmp_path, monkeypatch):
+    """A page with the figure of the matrix, and the record that it shows. Returns the page."""
+    page = tmp_path / "matrix.md"
+    page.write_text(f"before\n<!-- matrix -->\n{figures.pasted('matrix')}<!-- /matrix -->\n")
+    kept = tmp_path / "evidence"
+    shutil.copytree(measurements.FOLDER, kept)
+    monkeypatch.setattr(figures, "PAGES", (page,))
+    monkeypatch.setattr(measurements, "FOLDER", kept)
+    return page
+
+
+def content_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def changed_matrix():
+    result = measurements.load("matrix")
+    return dataclasses.replace(
+        result, rows=tuple(dataclasses.replace(row, control="FIXED") for row in result.rows)
+    )
+
+
+def test_a_recorded_result_is_in_the_file_and_on_the_page(one_page):
+    figures.record("matrix", changed_matrix())
+    assert measurements.load("matrix") == changed_matrix()
+    assert "FIXED" in one_page.read_text() and "AFFECTED" not in one_page.read_text()
+
+
+PAGES_THAT_CANNOT_HOLD_IT = {
+    "no permission": lambda page: page.chmod(0o444),
+    "No such file": lambda page: page.unlink(),
+    "utf-8": lambda page: page.write_bytes(b"\xff"),
+    "zork": lambda page: page.write_text("<!-- zork -->\n<!-- /zork -->\n"),
+}
+
+
+@pytest.mark.parametrize("reason", PAGES_THAT_CANNOT_HOLD_IT)
+def test_a_page_that_cannot_hold_a_result_is_found_before_anything_is_written(
+    reason, one_page, monkeypatch
+):
+    PAGES_THAT_CANNOT_HOLD_IT[reason](one_page)
+    if reason == "no permission":  # root has every permission
+        monkeypatch.setattr(figures.os, "access", lambda path, mode: path.stat().st_mode & 0o200)
+    result, before = changed_matrix(), content_of(one_page.parent)
+    for act in (figures.check_pages, lambda: figures.record("matrix", result)):
+        with pytest.raises(UsageError, match=reason) as error:
+            act()
+        assert str(one_page) in str(error.value)
+    assert content_of(one_page.parent) == before
+
+
+# more than these bytes do not fit into a file: less than the record has, or only than the page has
+@pytest.mark.parametrize("limit", [4096, 16 << 10])
+def test_a_full_disk_leaves_the_record_and_the_page_as_they_were(limit, one_page):
+    one_page.write_text(one_page.read_text() + "x" * (16 << 10))
+    result, before = changed_matrix(), content_of(one_page.parent)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        with pytest.raises(FeedstockError, match="cannot be recorded"):
+            figures.record("matrix", result)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert content_of(one_page.parent) == before
+
+
+def test_a_result_that_cannot_be_drawn_leaves_the_record_as_it_was(one_page):
+    result = changed_matrix()
+    broken = dataclasses.replace(result.rows[0], numpy_tests={})
+    before = content_of(one_page.parent)
+    with pytest.raises(KeyError):
+        figures.record("matrix", dataclasses.replace(result, rows=(broken,)))
+    assert content_of(one_page.parent) == before
+
+
+RECORDS_A_ROW = """
+import dataclasses, sys
+from pathlib import Path
+from numpy_feedstock.measuring import figures, measurements
+
+def merge(new, old):
+    rows = list(old.rows)
+    rows[int(sys.argv[2])] = dataclasses.replace(rows[0], label=sys.argv[2])
+    return dataclasses.replace(old, rows=tuple(rows))
+
+figures.PAGES = ()
+measurements.FOLDER = Path(sys.argv[1])
+figures.record("matrix", None, merge)
+"""
+
+
+def test_what_another_process_records_meanwhile_is_not_lost(one_page):
+    """Ten processes record a row each, at once."""
+    variables = {**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", RECORDS_A_ROW, str(measurements.FOLDER), str(number)],
+            env=variables,
+        )
+        for number in range(10)
+    ]
+    assert [process.wait() for process in running] == [0] * 10
+    rows = measurements.load("matrix").rows
+    assert [row.label for row in rows[:10]] == [str(number) for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "Expecting property name"),
+        (b"{}", "missing key: rows"),
+        (b"", "Expecting value"),
+        ("{}".encode("utf-16"), "utf-8"),
+        (b'{"rows": null}', "rows has to be an array"),
+        (b'{"rows": [{"zzz": 1}]}', "unknown key: rows.0.zzz"),
+        (b'{"rows": [], "zzz": 1}', "unknown key: zzz"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"rows": [NaN]}', "NaN"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named(content, reason, one_page):
+    path = measurements.file_of("matrix")
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        measurements.load("matrix")
+    assert str(path) in str(error.value) and reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "reason"),
+    [
+        (0, {"numpy_tests": {}}, "numpy_tests has to hold passed"),
+        (1, {"tests": [5]}, "rows.1.tests has to be an array of 2"),
+        (1, {"host": {"date": 5}}, "missing key: rows.1.host"),
+        (1, {"host": 5}, "rows.1.host has to be an object"),
+        (1, {"build_minutes": "7"}, "rows.1.build_minutes has to be a number"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(number, change, reason, one_page):
+    path = measurements.file_of("matrix")
+    content = json.loads(path.read_text())
+    content["rows"][number].update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError) as error:
+        measurements.load("matrix")
+    assert reason in str(error.value)
+
+
+def test_no_text_of_a_record_steers_the_terminal():
+    (first, *_) = measurements.load("matrix").rows
+    row = dataclasses.replace(first, label="\x1b[31mred\nnew line", commit="\x1b" * 40)
+    for style in ("simple", "pipe"):
+        text = figures.render("matrix", measurements.Matrix((row,)), style)
+        assert "\x1b" not in text and "\\x1b[31mred\\nnew line" in text
+    assert "\x1b" not in figures.table([{"a": "\x1b"}])
 
 
 # The plot.

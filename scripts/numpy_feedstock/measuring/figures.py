@@ -4,13 +4,17 @@ A page holds a figure between `<!-- BLOCK -->` and `<!-- /BLOCK -->`. The text
 between the marks is what ``render`` makes of the last result; a test compares them.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .. import paths
+from .. import files, paths
+from ..errors import FeedstockError, UsageError, shown
+from ..packages.record import NOT_BUILT
 from . import hang_plot, measurements
 from .measurements import (
     Benchmark,
@@ -43,13 +47,63 @@ def show(block: str, result: Measurement, as_json: bool) -> None:
         print(render(block, result, "simple"))
 
 
-def record(name: str, result: Measurement) -> None:
-    """Keep a result under a name of measurements.KINDS and paste it into the pages."""
-    measurements.save(name, result)
+def record(
+    name: str, result: Measurement, merge: Callable[[Any, Any], Measurement] | None = None
+) -> None:
+    """Keep a result under a name of measurements.KINDS and paste it into the pages.
+
+    merge : makes what is kept of the result and the one that is recorded
+
+    Raises FeedstockError when not all of it can be kept. Then nothing is changed.
+    """
+    with measurements.recording():
+        if merge:
+            result = merge(result, measurements.load(name))
+        texts = {measurements.file_of(name): result.as_json()}
+        for page, text in _pages().items():
+            renewed = _with_result(text, name, result)
+            if renewed != text:
+                texts[page] = renewed
+        if name == "hang-matrix" and isinstance(result, HangMatrix):
+            texts[PLOT] = hang_plot.draw(result)
+        try:
+            files.write_all(texts)
+        except OSError as error:
+            raise FeedstockError(
+                f"the result of {name} cannot be recorded",
+                found=error,
+                remedy="nothing was changed: mend it, and run the same command again",
+            ) from None
+
+
+def check_pages() -> None:
+    """Raise UsageError when a result could not be pasted into the pages, before the work."""
+    _pages()
+
+
+def _pages() -> dict[Path, str]:
+    """Return {page: its text}. Raises UsageError for a page that cannot hold the figures."""
+    texts = {}
     for page in PAGES:
-        page.write_text(_with_result(page.read_text(), name))
-    if name == "hang-matrix" and isinstance(result, HangMatrix):
-        PLOT.write_text(hang_plot.draw(result))
+        try:
+            texts[page] = page.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise _no_page(page, error) from None
+        if not os.access(page, os.W_OK):
+            raise _no_page(page, "no permission to write it")
+        for block in blocks(texts[page]):
+            if block not in BLOCKS:
+                raise _no_page(page, f"the mark <!-- {block} -->, which no figure has")
+    return texts
+
+
+def _no_page(page: Path, found: object) -> UsageError:
+    return UsageError(
+        f"no result can be recorded: the figures cannot be pasted into {page}",
+        expected=f"a page in UTF-8 with marks of {', '.join(BLOCKS)}",
+        found=found,
+        remedy=f"git restore {page}",
+    )
 
 
 def blocks(text: str) -> dict[str, str]:
@@ -59,29 +113,38 @@ def blocks(text: str) -> dict[str, str]:
 
 def pasted(block: str) -> str:
     """Return the text that a page has to hold between the marks of a block."""
-    return render(block, measurements.load(BLOCKS[block].result)) + "\n"
+    return _pasted(block, measurements.load(BLOCKS[block].result))
+
+
+def _pasted(block: str, result: Measurement) -> str:
+    return render(block, result) + "\n"
 
 
 def render(block: str, result: Measurement, style: str = "pipe") -> str:
     """Return the text of a block; ``style`` is tabulate's name for one of tables."""
-    return BLOCKS[block].render(result, style)
+    return shown(BLOCKS[block].render(result, style))
 
 
 def table(rows: Iterable[Row], style: str = "simple") -> str:
-    """Return rows as a table in one of tabulate's styles."""
+    """Return rows as a table in one of tabulate's styles. Each row is one line."""
     from tabulate import tabulate
 
-    text: str = tabulate(list(rows), headers="keys", tablefmt=style, disable_numparse=True)
+    lines = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    text: str = tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
     return text
 
 
-def _with_result(text: str, name: str) -> str:
+def _cell(value: object) -> str:
+    return shown(str(value)).replace("\n", "\\n")
+
+
+def _with_result(text: str, name: str, result: Measurement) -> str:
     """Return the text of a page with all blocks of a result made anew."""
     for block, content in blocks(text).items():
         if BLOCKS[block].result == name:
             # the mark is replaced, too, because a block that was never filled is empty
             mark = f"<!-- {block} -->\n"
-            text = text.replace(mark + content, mark + pasted(block))
+            text = text.replace(mark + content, mark + _pasted(block, result))
     return text
 
 
@@ -226,7 +289,8 @@ def _speed(result: Benchmark, style: str) -> str:
 def _matrix(result: Matrix, style: str) -> str:
     rows = []
     for each in result.rows:
-        row = {"package": each.package, "BLAS": each.blas, "tests": "not built yet"}
+        state = each.fault or NOT_BUILT
+        row = {"package": each.package, "BLAS": each.blas, "tests": state}
         if each.is_built:
             row |= _built_cells(each)
         rows.append(row)

@@ -1,16 +1,20 @@
 """Results of the verbs that measure, and the JSON files that keep the last results."""
 
+import contextlib
 import datetime
+import fcntl
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from .. import paths
+from .. import files, json_files, paths
+from ..errors import UsageError
+from ..packages import junit
 
 FOLDER = paths.ROOT / "tests" / "evidence"
 
@@ -107,6 +111,7 @@ class MatrixRow:
     sha256: str = ""
     commit: str = ""  # the commit of this repository that built it
     control: str = ""  # the repro's verdict on the control; "" when it was not asked
+    fault: str = ""  # why a package that is there does not count as built; never recorded
     host: Host | None = None  # where and when the row was recorded; None when it is not built
 
     @property
@@ -118,18 +123,14 @@ class MatrixRow:
 class Measurement:
     """The base of all results."""
 
-    row: ClassVar[type]
-
     def as_json(self) -> str:
         """Return the text of the result's file."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the result from the text that ``as_json`` returned."""
-        fields = _typed(json.loads(text))
-        fields["rows"] = tuple(cls.row(**_typed(row)) for row in fields["rows"])
-        return cls(**fields)
+        """Return the result from the text that ``as_json`` returned. Raises ValueError."""
+        return json_files.parse(text, cls)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,6 @@ class OnOneHost(Measurement):
 class ScanOfWheels(OnOneHost):
     """The result of scan-wheels."""
 
-    row = ReleaseRow
     seconds: int
     rows: tuple[ReleaseRow, ...]
 
@@ -152,7 +152,6 @@ class ScanOfWheels(OnOneHost):
 class HangMatrix(OnOneHost):
     """The result of hang-matrix."""
 
-    row = HangRow
     commit: str  # the commit of this repository
     packages: dict[str, str]  # {flavour: file name}
     versions: dict[str, str]  # {name: version} of other packages that matter
@@ -163,7 +162,6 @@ class HangMatrix(OnOneHost):
 class ComparedTests(OnOneHost):
     """The result of compare-tests."""
 
-    row = TestsRow
     packages: dict[str, str]  # {flavour: file name}
     rows: tuple[TestsRow, ...]
 
@@ -172,7 +170,6 @@ class ComparedTests(OnOneHost):
 class Matrix(Measurement):
     """The result of matrix. Each row has its own host and day."""
 
-    row = MatrixRow
     rows: tuple[MatrixRow, ...]
 
 
@@ -180,7 +177,6 @@ class Matrix(Measurement):
 class Benchmark(OnOneHost):
     """The result of benchmark."""
 
-    row = SpeedRow
     package: str  # file name
     rounds: int
     same_simd: bool  # whether both were compiled for the same CPU features
@@ -213,27 +209,55 @@ def this_host() -> Host:
     )
 
 
-def save(name: str, result: Measurement) -> None:
-    """Keep a result as the last one of its name, one of KINDS."""
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Let one process at a time record: what another one records meanwhile is not lost."""
     FOLDER.mkdir(exist_ok=True)
-    _file(name).write_text(result.as_json())
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def save(name: str, result: Measurement) -> None:
+    """Keep a result as the last one of its name, one of KINDS. Raises OSError."""
+    FOLDER.mkdir(exist_ok=True)
+    files.write_all({file_of(name): result.as_json()})
 
 
 def load(name: str) -> Any:
-    """Return the result that was kept last under a name of KINDS."""
-    return KINDS[name].from_json(_file(name).read_text())
+    """Return the result that was kept last under a name of KINDS.
+
+    Raises UsageError when its file cannot be read.
+    """
+    path = file_of(name)
+    try:
+        result = json_files.read(path, KINDS[name])
+        _check_counts(result)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"an earlier record cannot be read: {path}",
+            expected="the file as `feedstock` recorded it",
+            found=error,
+            remedy=f"git restore {path}",
+        ) from None
+    return result
 
 
-def _file(name: str) -> Path:
+def _check_counts(result: Measurement) -> None:
+    """Raise ValueError when a row lacks results of numpy's tests."""
+    if isinstance(result, Matrix):
+        for row in result.rows:
+            if row.is_built:
+                junit.check_counts(row.numpy_tests)
+    if isinstance(result, ComparedTests):
+        for compared in result.rows:
+            junit.check_counts(compared.package)
+            junit.check_counts(compared.control)
+
+
+def file_of(name: str) -> Path:
+    """Return the path of the file of a result, one of KINDS."""
     return FOLDER / f"{name}.json"
-
-
-def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a JSON object with each array as a tuple, and its host as a Host."""
-    typed = dict(fields)
-    for name, value in fields.items():
-        if isinstance(value, list):
-            typed[name] = tuple(value)
-        elif name == "host" and value:
-            typed[name] = Host(**value)
-    return typed

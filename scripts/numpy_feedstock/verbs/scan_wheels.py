@@ -49,13 +49,15 @@ def execute(args: argparse.Namespace) -> int:
             raise UsageError(f"unknown numpy release: {release}", known=", ".join(known))
     repro.check_trials(args.trials, args.timeout)
     released.check_platform()
+    if args.record:
+        figures.check_pages()
     with Progress() as progress:
         progress.subject = "scan-wheels"
         releases = args.release or list(known)
         result = measure_releases(releases, args.trials, args.timeout, progress.step)
+    figures.show("scan-wheels", result, args.json)
     if args.record:
         figures.record("scan-wheels", result)
-    figures.show("scan-wheels", result, args.json)
     return 0
 
 
