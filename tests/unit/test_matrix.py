@@ -58,7 +58,8 @@ def output(tmp_path):
 
 
 def test_a_package_counts_when_it_was_built_and_tested(output):
-    done = feedstock("matrix", "--output", output, "--json", check=True)
+    done = feedstock("matrix", "--output", output, "--json")
+    assert done.returncode == 1, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [row["package"] for row in rows] == [v.filename for v in wanted()]
     first, *others = rows
@@ -67,12 +68,16 @@ def test_a_package_counts_when_it_was_built_and_tested(output):
     assert first["commit"] == "c" * 40 and first["control"] == ""
     assert first["host"] == dataclasses.asdict(measurements.this_host())
     assert [(row["sha256"], row["host"]) for row in others] == [("", None)] * len(others)
+    red, altered, *missing = [row["fault"] for row in others]
+    assert (first["fault"], red, set(missing)) == ("", "red: repro", {""})
+    assert altered == "altered: its record is of other bytes"
 
 
 def test_what_is_not_built_is_shown_as_such(output):
-    done = feedstock("matrix", "--output", output, check=True)
+    done = feedstock("matrix", "--output", output)
     number = len(wanted())
-    assert done.stdout.count("not built yet") == number - 1
+    assert done.stdout.count("not built yet") == number - 3
+    assert done.stdout.count(" red: repro") == done.stdout.count(" altered: ") == 1
     assert f"Packages built: 1 of {number}. Minutes for building: 5, for testing: 2." in done.stdout
     assert "48,000 passed, 0 failed, 1,000 skipped" in done.stdout
 

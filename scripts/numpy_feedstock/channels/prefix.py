@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from audit_numpy import gate
 
-from .. import paths, redact
+from .. import files, paths, redact
 from ..errors import FeedstockError, UsageError
-from ..packages.record import read_record
+from ..packages.record import RECORD, beside, usable_record
+from ..packages.specs import exactly
 from ..progress import Say
 from . import channel
 
@@ -69,7 +70,7 @@ def solve(
 def sources(path: Path) -> list[str]:
     """Return the URLs of the channel that a package is in, and of those it was built with.
 
-    Raises UsageError when one does not answer, or when the package has no record.
+    Raises UsageError when one does not answer, NotTested when the package has no record.
     """
     return [channel.url(path.parents[1]), *built_with(path)]
 
@@ -77,14 +78,9 @@ def sources(path: Path) -> list[str]:
 def built_with(path: Path) -> list[str]:
     """Return the URLs of the channels that a package was built with.
 
-    Raises UsageError when one does not answer, or when the package has no record.
+    Raises UsageError when one does not answer, NotTested when the package has no record.
     """
-    record = read_record(path)
-    if record is None:
-        raise UsageError(
-            f"no record of how it was built and tested is beside {path}",
-            remedy="feedstock build makes the package and its record",
-        )
+    record = usable_record(path)
     for url in record.channels:
         if not channel.reachable(url):
             raise UsageError(
@@ -101,6 +97,37 @@ def install(channels: Sequence[str], specs: Sequence[str], prefix: Path) -> Path
     return prefix
 
 
+def install_package(path: Path, more: Sequence[str], prefix: Path) -> Path:
+    """Install a package of an output channel, and what it needs, into a new prefix.
+
+    path : of the package; its record is beside it
+    more : match specs of what else is wanted
+
+    Returns the prefix. Raises FeedstockError, also when the channel's index is of other bytes
+    than the package has. Those would be installed without a word.
+    """
+    specs = [exactly(path), *more]
+    channels = sources(path)
+    with _explained(f"cannot be installed: {', '.join(specs)}"):
+        records = solve(channels, specs)
+        _refuse_other_bytes(path, records)
+        _install(records, prefix)
+    return prefix
+
+
+def _refuse_other_bytes(path: Path, records: "Sequence[rattler.RepoDataRecord]") -> None:
+    listed = [record.sha256 for record in records if record.file_name == path.name]
+    expected = files.sha256(path)
+    found = [sha256.hex() if sha256 else "none" for sha256 in listed]
+    if found != [expected]:
+        raise FeedstockError(
+            f"the index of {path.parents[1]} is of another {path.name}",
+            expected=f"sha256 {expected}",
+            found=f"sha256 {', '.join(found) or 'none'}",
+            remedy=f"remove {beside(path, RECORD).name} there, and build it again",
+        )
+
+
 def assemble(
     path: Path, channels: Sequence[str], more: Sequence[str], folder: Path, say: Say = print
 ) -> None:
@@ -115,12 +142,12 @@ def assemble(
     from rattler.package_streaming import extract
     from rattler_build import Package
 
-    package = Package.from_file(path)
-    needs = [spec for spec in package.depends if not spec.startswith("__")]
     with (
-        tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins,
         _explained(f"cannot be installed: {path.name}"),
+        tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins,
     ):
+        package = Package.from_file(path)
+        needs = [spec for spec in package.depends if not spec.startswith("__")]
         _write_stand_ins(Path(stand_ins), package.build_string)
         _install(solve([channel.url(stand_ins), *channels], [*needs, *more]), folder)
         extract(path, folder)
@@ -128,20 +155,16 @@ def assemble(
 
 @contextlib.contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Raise a FeedstockError, which says what failed, for an error of py-rattler."""
+    """Raise a FeedstockError, which says what failed, for an error of py-rattler or the system."""
     from rattler import exceptions
+    from rattler_build import RattlerBuildError
 
-    kinds = (
-        exceptions.ActivationError,
-        exceptions.ExtractError,
-        exceptions.GatewayError,
-        exceptions.InstallerError,
-        exceptions.InvalidMatchSpecError,
-        exceptions.SolverError,
-    )
+    # its errors have no base class of their own
+    every = vars(exceptions).values()
+    kinds = [each for each in every if isinstance(each, type) and issubclass(each, Exception)]
     try:
         yield
-    except kinds as error:
+    except (OSError, RattlerBuildError, *kinds) as error:
         raise FeedstockError(what, found=redact.urls_in(str(error).strip())) from None
 
 

@@ -16,6 +16,8 @@ PROGRAM = FOLDER / "repro.py"
 # {BLAS: the verdict on a numpy whose import multiplies matrices}
 VERDICTS_ON_CONTROLS = {"mkl": "AFFECTED", "openblas": "LATENT"}
 
+LONGEST_TIMEOUT = 3600  # seconds, the repro's own limit
+
 Result = TypeVar("Result")
 
 
@@ -108,7 +110,7 @@ async def run(
         if process.returncode is None:
             process.terminate()  # on SIGTERM the repro ends the processes that it started
             await process.wait()
-    return parse(process.returncode, output.decode(), errors.decode())
+    return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
 
 
 def check_trials(trials: int, timeout: float) -> None:
@@ -116,6 +118,11 @@ def check_trials(trials: int, timeout: float) -> None:
     if trials < 2 or not timeout > 0:
         raise UsageError(
             f"--trials must be 2 or more and --timeout above 0, found {trials} and {timeout:g}"
+        )
+    if timeout > LONGEST_TIMEOUT:
+        raise UsageError(
+            f"--timeout must be at most {LONGEST_TIMEOUT} seconds, found {timeout:g}",
+            remedy="try --timeout 30",
         )
 
 
@@ -126,14 +133,26 @@ def parse(exit_code: int | None, output: str, errors: str) -> Report:
     """
     if exit_code == 2:
         lines = [line for line in errors.splitlines() if line.startswith("repro: ")]
-        raise UsageError("\n".join(lines) or errors.strip())
+        said = "\n".join(lines) or errors.strip()
+        raise UsageError(said or "the repro could not start, and did not say why")
     try:
-        return Report(json.loads(output))
-    except ValueError:
+        fields = json.loads(output)
+    except (ValueError, RecursionError):
+        fields = None
+    if not _is_report(fields):
         raise FeedstockError(
             f"the repro ended with {exit_code} and printed no result",
             found=errors.strip()[-2000:] or output.strip()[-2000:] or "no output",
-        ) from None
+        )
+    return Report(fields)
+
+
+def _is_report(fields: Any) -> bool:
+    """Return whether the fields that each report has are there."""
+    kinds = {"verdict": str, "reason": str, "findings": list, "stacks": str}
+    if not isinstance(fields, dict):
+        return False
+    return all(isinstance(fields.get(name), kind) for name, kind in kinds.items())
 
 
 def run_all(jobs: Iterable[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:

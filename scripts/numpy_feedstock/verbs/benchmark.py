@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import options
+from .. import options, variant
 from ..channels import prefix
 from ..channels.output import tested
-from ..errors import UsageError
+from ..errors import FeedstockError, UsageError, refusal
 from ..measuring import figures, measurements, released
 from ..measuring.measurements import Benchmark, SpeedRow
-from ..packages.specs import exactly
 from ..progress import Progress, Say
 
 EPILOG = """\
@@ -45,15 +44,17 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {args.rounds}")
-    wheel = find_wheel(args.numpy)
     # the operations call no BLAS, so one flavour stands for all
     flavours = args.blas or ["openblas"]
-    if len(flavours) > 1:
+    if len(flavours) > 1 or variant.ALL in flavours:
         raise UsageError(f"one --blas is compared at a time, found {', '.join(flavours)}")
     (path,) = tested(args.numpy, flavours, args.output).values()
+    wheel = find_wheel(args.numpy)
+    if args.record:
+        figures.check_pages()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, Progress() as progress:
         progress.subject = path.name
-        installed = prefix.install(prefix.sources(path), [exactly(path)], Path(folder, "prefix"))
+        installed = prefix.install_package(path, [], Path(folder, "prefix"))
         python = installed / "bin/python"
         rows = compare(python, wheel, args.rounds, progress.step)
         same_simd = simd(python) == simd(python, wheel)
@@ -66,9 +67,9 @@ def execute(args: argparse.Namespace) -> int:
         geometric_mean=round(mean, 3),
         rows=tuple(rows),
     )
+    figures.show("benchmark", result, args.json)
     if args.record:
         figures.record("benchmark", result)
-    figures.show("benchmark", result, args.json)
     return 0
 
 
@@ -93,8 +94,8 @@ def compare(python: Path, wheel: Path, rounds: int, say: Say) -> list[SpeedRow]:
         say(f"round {turn + 1} of {rounds}")
         # the order changes each round, so that other load on the machine slows both
         for kind in sorted(best, reverse=bool(turn % 2)):
-            output = run(python, [str(OPERATIONS)], wheel if kind == "wheel" else None)
-            for operation, seconds in json.loads(output).items():
+            times = run(python, [str(OPERATIONS)], wheel if kind == "wheel" else None)
+            for operation, seconds in times.items():
                 best[kind][operation] = min(seconds, best[kind].get(operation, math.inf))
     return [
         SpeedRow(operation, package, best["wheel"][operation], best["wheel"][operation] / package)
@@ -104,12 +105,24 @@ def compare(python: Path, wheel: Path, rounds: int, say: Say) -> list[SpeedRow]:
 
 def simd(python: Path, wheel: Path | None = None) -> Any:
     """Return the CPU features that numpy was compiled for, and those found on this machine."""
-    return json.loads(run(python, ["-c", _SIMD], wheel))
+    return run(python, ["-c", _SIMD], wheel)
 
 
-def run(python: Path, command: Sequence[str], wheel: Path | None) -> str:
-    """Return the output of a Python that imports the wheel's numpy, or its own if wheel is None."""
+def run(python: Path, command: Sequence[str], wheel: Path | None) -> Any:
+    """Return the JSON that a Python prints. It imports the wheel's numpy, or its own without one.
+
+    Raises FeedstockError.
+    """
     environment = {"PATH": "/usr/bin:/bin"}
     if wheel:
         environment["PYTHONPATH"] = str(wheel)
-    return subprocess.check_output([python, *command], env=environment, text=True)
+    what = f"the {'wheel' if wheel else 'package'} cannot be timed"
+    try:
+        done = subprocess.run([python, *command], env=environment, capture_output=True, text=True)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+    except OSError as error:
+        raise FeedstockError(what, found=refusal(error)) from None
+    except ValueError as error:
+        raise FeedstockError(what, found=f"its Python printed no JSON: {error}") from None
+    raise FeedstockError(what, found=done.stderr.strip() or f"exit code {done.returncode}")

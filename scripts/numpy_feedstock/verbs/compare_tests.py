@@ -10,12 +10,11 @@ from pathlib import Path
 from .. import options, paths
 from ..channels import prefix
 from ..channels.output import tested
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, refusal
 from ..measuring import figures, measurements
 from ..measuring.measurements import ComparedTests, TestsRow
 from ..packages import junit, package_tests
-from ..packages.record import RESULTS, beside, read_record
-from ..packages.specs import exactly
+from ..packages.record import RECORD, RESULTS, beside, read_record
 from ..progress import Progress, Say
 
 EPILOG = """\
@@ -39,6 +38,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb. Returns 1 if a test fails only on a package, else 0. Raises FeedstockError."""
     packages = tested(args.numpy, args.blas, args.output)
+    for path in packages.values():
+        check_results(path)
+    if args.record:
+        figures.check_pages()
     rows = []
     with Progress() as progress:
         for blas, path in packages.items():
@@ -49,10 +52,28 @@ def execute(args: argparse.Namespace) -> int:
         packages={blas: path.name for blas, path in packages.items()},
         rows=tuple(rows),
     )
+    figures.show("compare-tests", result, args.json)
     if args.record:
         figures.record("compare-tests", result)
-    figures.show("compare-tests", result, args.json)
     return int(any(row.only_package for row in rows))
+
+
+def check_results(path: Path) -> None:
+    """Raise FeedstockError unless the results beside a package are those of its record."""
+    record = read_record(path)
+    results = beside(path, RESULTS)
+    found = junit.count(junit.outcomes(results))
+    if record is None or found != record.numpy_tests or not found["passed"]:
+        raise FeedstockError(
+            f"the results of numpy's own tests are not those of the package: {results}",
+            expected=record and _counts(record.numpy_tests),
+            found=_counts(found),
+            remedy=f"remove {beside(path, RECORD).name} there, and build the package again",
+        )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
 
 
 def compare(blas: str, path: Path, say: Say) -> TestsRow:
@@ -63,7 +84,10 @@ def compare(blas: str, path: Path, say: Say) -> TestsRow:
     say(f"installing the control; its tests run with the label {record.label}")
     package = junit.outcomes(beside(path, RESULTS))
     started = time.monotonic()
-    control = junit.outcomes(run_on_control(path, record.label, say))
+    results = run_on_control(path, record.label, say)
+    control = junit.outcomes(results)
+    if not control:
+        raise FeedstockError(f"no test of numpy ran on the control of {path.name}", found=results)
     minutes = round((time.monotonic() - started) / 60, 1)
     failed, control_failed = _failed(package), _failed(control)
     in_both = package.keys() & control.keys()
@@ -92,13 +116,13 @@ def run_on_control(path: Path, label: str, say: Say) -> Path:
 
     Raises FeedstockError when the tests do not end.
     """
-    test = package_tests.section(path, package_tests.NUMPY_TESTS)
+    test = package_tests.script(path, package_tests.NUMPY_TESTS)
     results = beside(paths.LOGS / path.name, "-control" + RESULTS)
+    paths.LOGS.mkdir(parents=True, exist_ok=True)
     results.unlink(missing_ok=True)
     log = results.with_suffix(".log")
     with tempfile.TemporaryDirectory(prefix="compare-tests-") as folder:
-        specs = [exactly(path), *test["requirements"]["run"]]
-        control = prefix.install(prefix.sources(path), specs, Path(folder, "prefix"))
+        control = prefix.install_package(path, test.requirements, Path(folder, "prefix"))
         prefix.undo_patch(control)
         environment = {
             **prefix.activated(control),
@@ -107,8 +131,18 @@ def run_on_control(path: Path, label: str, say: Say) -> Path:
             "TMPDIR": folder,
         }
         say(f"testing; log: {log}")
-        code = "\n".join(test["script"]["content"])
-        command = [str(control / "bin/python"), "-c", code]
+        command = [str(control / "bin/python"), "-c", "\n".join(test.lines)]
+        ended = _run(command, environment, folder, log)
+    if not results.exists():
+        raise FeedstockError(
+            f"numpy's own tests did not end on the control of {path.name}", found=ended, log=log
+        )
+    return results
+
+
+def _run(command: list[str], environment: Mapping[str, str], folder: str, log: Path) -> str:
+    """Run a command in a folder, with its output in a log. Returns how it ended."""
+    try:
         with open(log, "w") as stream:
             ended = subprocess.run(
                 command,
@@ -118,10 +152,6 @@ def run_on_control(path: Path, label: str, say: Say) -> Path:
                 stderr=stream,
                 stdin=subprocess.DEVNULL,
             )
-    if not results.exists():
-        raise FeedstockError(
-            f"numpy's own tests did not end on the control of {path.name}",
-            found=f"exit code {ended.returncode}",
-            log=log,
-        )
-    return results
+    except OSError as error:
+        return refusal(error)
+    return f"exit code {ended.returncode}"

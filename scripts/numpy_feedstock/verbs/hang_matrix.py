@@ -17,7 +17,6 @@ from ..channels.output import tested
 from ..errors import UsageError
 from ..measuring import figures, hang_plot, measurements, repro, rootfs
 from ..measuring.measurements import HangMatrix, HangRow
-from ..packages.specs import exactly
 from ..progress import Progress, Say
 
 EPILOG = """\
@@ -34,6 +33,7 @@ main thread comes last to its kernel. A cell stops at its third hang of a kind.
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
 KINDS = ("package", "control")
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # packages that the figures depend on
 _REPORTED_PACKAGES = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
@@ -102,18 +102,22 @@ def execute(args: argparse.Namespace) -> int:
     if any(threads < 1 for threads in args.threads or ()):
         raise UsageError(f"--threads must be 1 or more, found {min(args.threads)}")
     packages = tested(args.numpy, args.blas, args.output)
+    for directory in args.root:
+        rootfs.glibc(directory)  # raises UsageError when the folder is no rootfs
+        rootfs.check_tools(directory, PYTHON)
+    if args.record:
+        figures.check_pages()
     cells = list(matrix(packages, args.layer or LAYERS, args.threads or THREADS))
     if args.dry_run:
         print_cells(cells, args.trials, args.json)
         return 0
-    for directory in args.root:
-        rootfs.glibc(directory)  # raises UsageError when the folder is no rootfs
     with Progress() as progress:
         progress.subject = f"numpy {args.numpy}"
         result = measure(cells, packages, args, progress.step)
+    # shown first: it took an hour
+    figures.show("hang-matrix", result, args.json)
     if args.record:
         figures.record(args.record, result)
-    figures.show("hang-matrix", result, args.json)
     return 0
 
 
@@ -165,8 +169,7 @@ def install_here(packages: Mapping[str, Path], folder: Path) -> tuple[list[Setup
     glibc = measurements.this_host().glibc
     for blas, path in packages.items():
         for kind in KINDS:
-            specs = [exactly(path), "gxx_linux-64"]
-            made = prefix.install(prefix.sources(path), specs, folder / f"{blas}-{kind}")
+            made = prefix.install_package(path, ["gxx_linux-64"], folder / f"{blas}-{kind}")
             if kind == "control":
                 prefix.undo_patch(made)
             command = [made / "bin/python", repro.PROGRAM]
@@ -199,11 +202,10 @@ def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Pat
     directory : the rootfs
     folder : a new folder, which is /mnt in the rootfs
     """
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    interpreter = rootfs.interpreter(directory, python)
+    interpreter = rootfs.interpreter(directory, PYTHON)
     environment = rootfs.environment(
         {
-            "PYTHONPATH": f"/mnt/prefix/lib/python{python}/site-packages",
+            "PYTHONPATH": f"/mnt/prefix/lib/python{PYTHON}/site-packages",
             # the library path of a conda Python leads there, and MKL looks for TBB on it
             "LD_LIBRARY_PATH": "/mnt/prefix/lib",
         }

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .. import options, variant
+from .. import options, paths, variant
 from ..channels import channel, prefix
 from ..errors import FeedstockError, UsageError
 from ..measuring import figures, measurements, repro
 from ..measuring.measurements import Matrix, MatrixRow
 from ..packages import package_tests
-from ..packages.record import read_record
-from ..packages.specs import exactly
+from ..packages.record import NOT_BUILT, NotTested, passed_record
 from ..progress import Progress, Say
 from ..variant import Variant
 
@@ -31,6 +30,8 @@ The matrix is each release on the first Python of conda_build_config.yaml, and e
 is switched on there on every Python, for one flavour of each BLAS. A control is a package whose
 patch is undone after the installation: the repro in the package's own tests has to fail on it.
 It has to say AFFECTED with MKL, and LATENT with OpenBLAS; another verdict is exit code 1.
+So is a package that is there and does not count as built: one with a red test, without a record,
+or with other bytes than its record says. The table names the reason, and nothing is recorded.
 --record keeps the rows of an earlier record that this call does not make anew. So the matrix may
 be recorded in parts. It drops the rows whose package is not in the matrix any more, and refuses
 packages that were built from files that are in no commit.
@@ -58,7 +59,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb. Returns 1 if a control has not the verdict that its BLAS wants, else 0.
+    """Run the verb. Returns 1 if it found a fault, or could ask no control; else 0.
 
     Raises FeedstockError.
     """
@@ -68,8 +69,14 @@ def execute(args: argparse.Namespace) -> int:
         args.blas or variant.default_flavours(channel.this_platform()),
         channel.this_platform(),
     )
+    check_folder(args.output, args.controls)
+    if args.record:
+        # found before the controls take their time
+        figures.check_pages()
+        measurements.load("matrix")
     rows = [make_row(each, args.output) for each in wanted]
     if args.record:
+        refuse_faults(rows)
         refuse_unknown_commits(rows, args.output)
     try:
         if args.controls:
@@ -79,15 +86,31 @@ def execute(args: argparse.Namespace) -> int:
         figures.show("matrix", Matrix(tuple(rows)), args.json)
     if args.record:
         record(Matrix(tuple(rows)))
-    return int(any(row.control not in ("", expected_verdict(row)) for row in rows))
+    if args.controls and not any(row.is_built for row in rows):
+        print(f"no control was asked: no package is built in {args.output}", file=sys.stderr)
+        return 1
+    return int(any(row.fault or row.control not in ("", expected_verdict(row)) for row in rows))
+
+
+def check_folder(output: Path, needed: bool) -> None:
+    """Raise UsageError when the channel is not there.
+
+    needed : also refuse the default folder, which is not there before the first build
+    """
+    if not output.is_dir() and (needed or output != paths.OUTPUT):
+        raise UsageError(
+            f"no such folder: {output}",
+            remedy="name the channel that `feedstock build` filled with --output",
+        )
 
 
 def make_row(wanted: Variant, output: Path) -> MatrixRow:
-    """Return what the record of a package says, or a row that says that it is not built yet."""
+    """Return what the record of a package says, or a row that says why it does not count."""
     row = empty_row(wanted)
-    record = read_record(_path(row, output))
-    if record is None or not record.passed:
-        return row
+    try:
+        record = passed_record(_path(row, output))
+    except NotTested as error:
+        return row if error.state == NOT_BUILT else replace(row, fault=error.state)
     return replace(
         row,
         label=record.label,
@@ -132,7 +155,8 @@ def expected_verdict(row: MatrixRow) -> str:
 def _control(row: MatrixRow, output: Path, say: Say) -> str:
     try:
         report = judge_control(_path(row, output), say)
-    except (FeedstockError, OSError) as error:
+    # ValueError: the test of the package is no command
+    except (FeedstockError, OSError, ValueError) as error:
         say(f"FAILED: {error}")
         return UNKNOWN
     say(f"the control is {report.summary}")
@@ -148,19 +172,33 @@ def judge_control(path: Path, say: Say) -> repro.Report:
     """
     import asyncio
 
-    test = package_tests.section(path, package_tests.REPRO)
+    test = package_tests.script(path, package_tests.REPRO)
     with tempfile.TemporaryDirectory(prefix="control-") as folder:
         say("installing the control")
-        specs = [exactly(path), *test["requirements"]["run"]]
-        control = prefix.install(prefix.sources(path), specs, Path(folder, "prefix"))
+        control = prefix.install_package(path, test.requirements, Path(folder, "prefix"))
         prefix.undo_patch(control)
         say("running the repro on the control")
         # "python repro/repro.py --strict": the command and the files that the package brings
-        _, program, *more = test["script"]["content"].split()
-        command = [control / "bin/python", control / test["script"]["cwd"] / program, *more]
+        _, program, *more = " ".join(test.lines).split()
+        command: list[str | Path] = [control / "bin/python", control / test.cwd / program, *more]
         environment = {**prefix.activated(control), "TMPDIR": folder}
         # a shorter timeout than the package's test has, because each hang takes all of it
         return asyncio.run(repro.run(command, ["--timeout", 10], environment))
+
+
+def refuse_faults(rows: Sequence[MatrixRow]) -> None:
+    """Raise FeedstockError when a package is there that does not count as built and tested.
+
+    An earlier row of it would stay in the record, and praise what is not there any more.
+    """
+    faults = {row.package: row.fault for row in rows if row.fault}
+    if faults:
+        raise FeedstockError(
+            f"packages cannot be recorded: {len(faults)} of {len(rows)}",
+            expected="each that is there passed its tests",
+            **faults,
+            remedy="build them again, or name the others with --numpy, --python and --blas",
+        )
 
 
 def refuse_unknown_commits(rows: Sequence[MatrixRow], output: Path) -> None:
@@ -189,7 +227,7 @@ def record(result: Matrix) -> None:
     for row in result.rows:
         if row.package not in filenames:
             print(f"not recorded, because it is not in the matrix: {row.package}", file=sys.stderr)
-    figures.record("matrix", merge(result, measurements.load("matrix"), wanted))
+    figures.record("matrix", result, lambda new, old: merge(new, old, wanted))
 
 
 def merge(new: Matrix, old: Matrix, wanted: Sequence[Variant]) -> Matrix:
