@@ -1,5 +1,6 @@
 """Fixtures on real packages: `feedstock build` makes them, py-rattler installs them."""
 
+import os
 import signal
 import subprocess
 
@@ -11,12 +12,23 @@ from helpers.shipped import FLAVOURS, OUTPUT, PYTHON, RELEASE
 from numpy_feedstock import paths, variant
 from numpy_feedstock.building import bootstrap
 from numpy_feedstock.channels import channel, channel_folder, prefix
+from numpy_feedstock.errors import UsageError
+from numpy_feedstock.packages import canonical
 from numpy_feedstock.packages.record import read_record
 
 pytest_plugins = ["helpers.order", "helpers.skips"]
 
 # a shell starts its background jobs with Ctrl-C ignored, and what they start inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def date_of_packages():
+    """The packages of the tests have a date in a shallow clone, too, which lacks the recipe's."""
+    try:
+        canonical.source_date()
+    except UsageError:
+        os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
 
 
 @pytest.fixture(scope="session")

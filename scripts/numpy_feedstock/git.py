@@ -1,15 +1,19 @@
 """What git says about this checkout."""
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import paths
+from .errors import UsageError
 
 
 def commit() -> str:
     """Return the commit of this repository, with "-dirty" when files differ; "" without git."""
-    return _run("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    if not _is_repository():
+        return ""
+    return _run("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*").stdout.strip()
 
 
 def last_change(files: Sequence[Path]) -> int | None:
@@ -17,16 +21,61 @@ def last_change(files: Sequence[Path]) -> int | None:
 
     The unit is seconds since 1970. The author's date counts, because a rebase changes the
     committer's date.
+
+    Raises UsageError when git refuses this checkout, and when the clone is shallow and lacks
+    that commit.
     """
-    seconds = _run("log", "-1", "--format=%at", "--", *map(str, files))
-    if not seconds:
+    if not _is_repository():
+        _check_readable()
         return None
+    line = _run("log", "-1", "--format=%at %p", "--", *map(str, files)).stdout
+    if not line:
+        return None
+    seconds, *parents = line.split()
+    # the oldest commit of a shallow clone seems to add every file
+    if not parents and _run("rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        raise UsageError(
+            f"the clone is shallow: it does not say when the recipe was last changed: {paths.ROOT}",
+            expected="a whole history, because a package's date and its bytes depend on it",
+            remedy="git fetch --unshallow; or set SOURCE_DATE_EPOCH to the date of the packages",
+        )
     return int(seconds)
 
 
-def _run(*args: str) -> str:
+def _is_repository() -> bool:
+    """Return whether the checkout is a repository itself, and not a folder in another one."""
+    toplevel = _run("rev-parse", "--show-toplevel").stdout.rstrip("\n")
+    return bool(toplevel) and Path(toplevel).resolve() == paths.ROOT.resolve()
+
+
+def _check_readable() -> None:
+    """Raise UsageError when this is a repository that git does not read.
+
+    An example is a repository of another owner.
+    """
+    if not (paths.ROOT / ".git").exists():
+        return
+    done = _run("rev-parse", "--show-toplevel")
+    if done.returncode:
+        raise UsageError(
+            f"git does not read this repository: {paths.ROOT}",
+            found=done.stderr.strip(),
+            remedy="do what git says; or set SOURCE_DATE_EPOCH to the date of the packages",
+        )
+
+
+def _run(*args: str) -> "subprocess.CompletedProcess[str]":
+    """Run git here. Without the program git the output is empty, and the exit code is 0."""
+    # variables such as GIT_DIR name another repository; GIT_CONFIG_* may allow this one
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
+    }
+    command = ["git", *args]
     try:
-        done = subprocess.run(["git", *args], cwd=paths.ROOT, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=paths.ROOT, env=variables, capture_output=True, text=True, errors="replace"
+        )
     except FileNotFoundError:
-        return ""
-    return done.stdout.strip()
+        return subprocess.CompletedProcess(command, 0, "", "")

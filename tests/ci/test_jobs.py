@@ -108,6 +108,21 @@ def test_a_build_job_without_its_channel_is_red(clone, ci):
     assert not list(clone.folder.glob("output/**/*.conda"))
 
 
+@pytest.mark.parametrize("name", ["build", "bootstrap"])
+def test_a_job_of_github_that_builds_has_the_whole_history(name):
+    """A package's date is that of the recipe's newest commit."""
+    job = jobs.github()[name]
+    assert any(" build " in line for line in jobs.lines(job))
+    (checkout,) = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+    assert checkout["with"]["fetch-depth"] == 0
+
+
+def test_a_job_of_gitlab_that_builds_has_the_whole_history():
+    job = jobs.gitlab()[".build"]
+    assert any(" build " in line for line in jobs.lines(job))
+    assert job["variables"]["GIT_DEPTH"] == "0"
+
+
 @pytest.mark.packages
 @both
 def test_a_build_job_verifies_what_it_built_and_keeps_it(clone, ci, packages):

@@ -77,6 +77,8 @@ class Clone:
             "LANG": "C.UTF-8",
             "CI": "true",
             **NO_NETWORK,
+            # the tests set it where this clone is as shallow as the checkout
+            **{name: os.environ[name] for name in ("SOURCE_DATE_EPOCH",) if name in os.environ},
         }
         return subprocess.run(
             ["bash", "--noprofile", "--norc", *options, file],

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -173,8 +174,7 @@ def edited(tmp_path, monkeypatch):
     clone.git(tree, "init", "-q")
     clone.git(tree, "add", ".")
     clone.git(tree, "commit", "-q", "-m", "The recipe")
-    monkeypatch.setenv("GIT_DIR", str(tree / ".git"))
-    monkeypatch.setenv("GIT_WORK_TREE", str(tree))
+    monkeypatch.setattr(git, "paths", types.SimpleNamespace(ROOT=tree))
     return file
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rattler.package_streaming import extract
 
-from numpy_feedstock import child
+from numpy_feedstock import child, paths
 from numpy_feedstock.building import builder
 from numpy_feedstock.channels import channel, channel_folder, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
@@ -195,8 +195,10 @@ def test_the_date_is_the_environments_or_that_of_the_recipes_newest_commit(monke
     ):
         canonical.source_date()
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
-    found = canonical.source_date()
-    assert found == canonical.source_date() > 1_600_000_000
+    asked = []
+    monkeypatch.setattr(canonical.git, "last_change", lambda files: asked.append(files) or 54321)
+    assert canonical.source_date() == 54321
+    assert asked == [[paths.ROOT / "recipe", paths.ROOT / "conda_build_config.yaml"]]
 
 
 def test_without_git_the_date_is_that_of_the_newest_file(monkeypatch, tmp_path):
