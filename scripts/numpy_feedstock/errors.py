@@ -18,6 +18,7 @@ class FeedstockError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, **details: Any) -> None:
+        self.details = details
         width = max(map(len, details), default=0) + 1
         lines = [f"  {name + ':':{width}} {value}" for name, value in details.items()]
         super().__init__(shown(redact.urls_in("\n".join([what, *lines]))))

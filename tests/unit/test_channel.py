@@ -74,3 +74,72 @@ def test_a_folder_is_a_channel_and_so_is_a_name(tmp_path):
     assert channel.url("conda-forge").endswith("/conda-forge/")
     assert not channel.reachable(tmp_path)
     assert not channel.reachable("http://127.0.0.1:9/nowhere")
+
+
+# --- what --channel may say
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The folder of rattler-build's configuration of a user who has none yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    folder = tmp_path / ".config" / "rattler-build"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content", [b"default-channels = [", b"default-channels = 3", b"\xff\xfe", b"= = ="]
+)
+def test_a_configuration_that_cannot_be_read_is_named(home, content):
+    (home / "config.toml").write_bytes(content)
+    with pytest.raises(UsageError, match="configuration cannot be read") as raised:
+        channel.choose(None)
+    assert str(home / "config.toml") in str(raised.value)
+
+
+def test_the_password_of_a_configured_channel_is_not_shown(home):
+    for line in ('["http://me:s3cr3t@host/c" x', '["http://me:s/3cr3t@host/c"]'):
+        (home / "config.toml").write_text(f"default-channels = {line}")
+        with pytest.raises(UsageError, match="http://\\*\\*\\*@host/c"):
+            channel.choose(["auto"])
+
+
+@pytest.mark.parametrize("name", ["c\udcff", "http://host/\udcff", "", " ", "http://", "a:b@c"])
+def test_a_text_that_names_no_channel_is_refused(name):
+    with pytest.raises(UsageError, match="not a channel: ."):
+        channel.choose([name])
+
+
+@pytest.mark.parametrize("word", ["auto", "bootstrap"])
+def test_a_word_that_stands_for_channels_is_refused_beside_a_channel(word):
+    for asked in ([word, "http://me:s3cr3t@host/c"], ["http://me:s3cr3t@host/c", word]):
+        with pytest.raises(UsageError, match=f"--channel {word} cannot be given with") as raised:
+            channel.choose(asked)
+        assert "s3cr3t" not in str(raised.value)
+    assert channel.choose(["bootstrap", "bootstrap"]) == ["bootstrap"]
+
+
+@pytest.mark.parametrize("asked", [None, ["auto"], ["http://127.0.0.1:9/c"]])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("http_proxy", "ftp://x", "http_proxy does not name a proxy"),
+        ("HTTPS_PROXY", "http://a:b", "HTTPS_PROXY does not name a proxy"),
+        ("SSL_CERT_FILE", "/nonexistent", "look at SSL_CERT_FILE"),
+    ],
+)
+def test_a_network_that_cannot_be_used_is_said_and_not_taken_for_silence(
+    home, monkeypatch, asked, name, value, message
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message):
+        channel.choose(asked)
+
+
+def test_the_reason_is_named_when_a_channel_does_not_answer(tmp_path):
+    with pytest.raises(UsageError, match=r"does not answer: http.*\n  found:  .*refused"):
+        channel.choose(["http://127.0.0.1:9/c?token=s3cr3t"])
+    with pytest.raises(UsageError, match=r"does not answer: .*\n  found:  no file .*repodata"):
+        channel.choose([str(tmp_path)])

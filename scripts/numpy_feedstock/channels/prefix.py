@@ -62,6 +62,7 @@ def solve(
             specs=[rattler.MatchSpec(spec, strict=False) for spec in specs],
             platforms=[rattler.Subdir.current(), "noarch"],
             virtual_packages=virtual_packages,
+            gateway=rattler.Gateway(client=channel.client()),
             **options,
         )
     )
@@ -82,11 +83,17 @@ def built_with(path: Path) -> list[str]:
     """
     record = usable_record(path)
     for url in record.channels:
-        if not channel.reachable(url):
+        try:
+            channel.check(url)
+        except UsageError:
+            raise
+        except FeedstockError as error:
             raise UsageError(
                 f"the channel that {path.name} was built from does not answer: {url}",
-                remedy="build it again",
-            )
+                found=error.details.get("found", str(error)),
+                remedy="build it again. The record keeps no password and no token of --channel: "
+                "if the channel wants one, put it into the file that RATTLER_AUTH_FILE names",
+            ) from None
     return record.channels
 
 
@@ -174,7 +181,13 @@ def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
     import rattler
 
     asyncio.run(
-        rattler.install(list(records), prefix, cache_dir=paths.PACKAGE_CACHE, show_progress=False)
+        rattler.install(
+            list(records),
+            prefix,
+            cache_dir=paths.PACKAGE_CACHE,
+            show_progress=False,
+            client=channel.client(),
+        )
     )
 
 
