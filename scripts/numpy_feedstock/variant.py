@@ -1,5 +1,6 @@
 """The variants: the packages that conda_build_config.yaml asks for."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,23 +50,57 @@ class Variant:
 
 
 def known_releases() -> dict[str, str]:
-    """Return {version: sha256} of every release in the build config, switched on or not."""
-    import yaml
+    """Return {version: sha256} of every release in the build config, switched on or not.
 
+    Raises UsageError when the build config cannot be read.
+    """
     found = {}
-    for line in yaml.safe_load(paths.BUILD_CONFIG.read_text())["numpy_release"]:
-        text = line["then"] if isinstance(line, dict) else line
-        version, sha256 = text.split()
-        found[version] = sha256
+    for text in _values("numpy_release"):
+        known = re.fullmatch(r"(\d+(?:\.\d+)*) ([0-9a-fA-F]{64})", text)
+        if not known:
+            raise _wrong_config("numpy_release", "a version and the sha256 of its source", text)
+        found[known[1]] = known[2]
     return found
 
 
 def known_pythons() -> list[str]:
-    """Return the Python minor versions of the build config, ["3.11", ...]."""
+    """Return the Python minor versions of the build config, ["3.11", ...].
+
+    Raises UsageError when the build config cannot be read.
+    """
+    found = []
+    for text in _values("python"):
+        known = re.fullmatch(r"(\d+\.\d+)(\.\*.*)?", text)
+        if not known:
+            raise _wrong_config("python", "a minor version, as in 3.11.* *_cpython", text)
+        found.append(known[1])
+    return found
+
+
+def _values(key: str) -> list[str]:
+    """Return the values of a list in the build config, switched on or not."""
     import yaml
 
-    specs = yaml.safe_load(paths.BUILD_CONFIG.read_text())["python"]
-    return [spec.split(".*")[0] for spec in specs]
+    try:
+        content = yaml.safe_load(paths.BUILD_CONFIG.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"{paths.BUILD_CONFIG} cannot be read", found=error) from None
+    lines = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(lines, list) or not lines:
+        raise _wrong_config(key, "a list", lines)
+    values = []
+    for line in lines:
+        value = line.get("then") if isinstance(line, dict) else line
+        if not isinstance(value, str):
+            raise _wrong_config(key, "a text, or an `if` with a text in its `then`", line)
+        values.append(value)
+    return values
+
+
+def _wrong_config(key: str, expected: str, found: object) -> UsageError:
+    return UsageError(
+        f"{key} in {paths.BUILD_CONFIG} is not right", expected=expected, found=repr(found)[:300]
+    )
 
 
 def load(platform: str, releases: Sequence[str] | None = None) -> list[Variant]:
@@ -77,12 +112,26 @@ def load(platform: str, releases: Sequence[str] | None = None) -> list[Variant]:
     Two variants that share much of what is compiled stand beside each other, because the
     second finds it in the compiler cache: first the flavours of a release and a Python, then
     the releases of a Python.
+
+    Raises UsageError when the build config cannot be read, or has nothing for the platform.
     """
-    override = {}
+    from rattler_build import RattlerBuildError
+
+    known, override = known_releases(), {}
     if releases:
-        known = known_releases()
         override["numpy_release"] = [f"{release} {known[release]}" for release in releases]
-    found = [describe(rendered) for rendered in render(platform, override)]
+    for key in _KEYS:
+        _values(key)
+    try:
+        every = render(platform, override)
+    except RattlerBuildError as error:
+        raise UsageError(
+            f"the recipe does not render with {paths.BUILD_CONFIG}",
+            expected=f"lists with a line for {platform}: {', '.join(_KEYS)}",
+            found=error,
+        ) from None
+    # without a release that is switched on, the recipe takes one of its own
+    found = [describe(rendered) for rendered in every if "numpy_release" in rendered.variant]
     return sorted(found, key=lambda each: (numbers(each.python), numbers(each.version)))
 
 
@@ -137,15 +186,23 @@ def select(
     "all" in a list stands for all that the build config knows. All releases on all Pythons
     are the matrix (see in_matrix).
 
-    Raises UsageError, which names the known values, for a value that matches nothing.
+    Raises UsageError, which names the known values, for a value that matches nothing, and
+    when nothing is left.
     """
     known_versions = list(known_releases())
     _refuse_unknown("numpy release", releases, known_versions)
     _refuse_unknown("python", pythons, known_pythons())
     every_release = ALL in (releases or ())
     variants = load(platform, known_versions if every_release else releases)
+    if not variants:
+        raise UsageError(
+            f"no numpy release is switched on for {platform}: numpy_release in "
+            f"{paths.BUILD_CONFIG}",
+            known=", ".join(known_versions),
+            remedy="name a release with --numpy, or switch one on",
+        )
     known = {v.blas for v in variants} | {v.flavour for v in variants}
-    _refuse_unknown("blas", flavours, sorted(known))
+    _refuse_unknown("blas", flavours, sorted(known), f" for {platform}")
     named_pythons, named_flavours = _named(pythons), _named(flavours)
     if every_release and not named_pythons:
         variants = in_matrix(variants, platform)
@@ -156,6 +213,11 @@ def select(
         if named_flavours and v.blas not in named_flavours and v.flavour not in named_flavours:
             continue
         found.append(v)
+    if not found:
+        raise UsageError(
+            f"nothing that was asked for is switched on for {platform}: {paths.BUILD_CONFIG}",
+            known=", ".join(sorted({f"python {v.python} {v.flavour}" for v in variants})),
+        )
     return found
 
 
@@ -175,7 +237,8 @@ def default_flavours(platform: str) -> list[str]:
 
     They are one for each BLAS that the platform has.
     """
-    there = {v.flavour for v in load(platform)}
+    # any release will do: one need not be switched on
+    there = {v.flavour for v in load(platform, list(known_releases())[:1])}
     return [flavour for flavour in DEFAULT_FLAVOURS if flavour in there]
 
 
@@ -197,18 +260,28 @@ def one_of_each(flavours: Sequence[str] | None, platform: str) -> list[str]:
     return [defaults.get(name, name) for name in flavours]
 
 
-def _refuse_unknown(what: str, wanted: Sequence[str] | None, known: list[str]) -> None:
+def _refuse_unknown(
+    what: str, wanted: Sequence[str] | None, known: list[str], where: str = ""
+) -> None:
     for value in wanted or []:
         if value != ALL and value not in known:
             raise UsageError(
-                f"unknown {what}: {value}", known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name})"
+                f"unknown {what}: {value}",
+                known=f"{', '.join(known)} ({paths.BUILD_CONFIG.name}{where})",
             )
 
 
 def describe(rendered: "RenderedVariant") -> Variant:
-    """Return the Variant for a rendered variant of rattler-build."""
+    """Return the Variant for a rendered variant of rattler-build.
+
+    Raises UsageError when no line of a list is switched on for the platform.
+    """
     recipe: dict[str, Any] = rendered.recipe.to_dict()
     keys = rendered.variant
+    for key in _KEYS:
+        if key not in keys:
+            wanted = f"a line that is switched on for {keys['target_platform']}"
+            raise _wrong_config(key, wanted, "none")
     blas, _, blas_version = keys["blas_impl"].partition(" ")
     return Variant(
         version=recipe["package"]["version"],

@@ -12,7 +12,7 @@ from rattler_build import (
     VariantConfig,
 )
 
-from numpy_feedstock import paths, variant
+from numpy_feedstock import cli, paths, variant
 from numpy_feedstock.errors import UsageError
 
 FLAVOURS = {
@@ -203,6 +203,114 @@ def test_what_is_unknown_is_answered_with_what_is_known():
     with pytest.raises(UsageError, match=r"unknown python: 3\.10\n  known: 3\.11"):
         variant.select(["2.3.5"], ["3.10"], ["mkl"], "linux-64")
     with pytest.raises(
-        UsageError, match="unknown blas: blis\n  known: mkl, mkl-2025, mkl-2026, openblas"
+        UsageError,
+        match="unknown blas: blis\n  known: mkl, mkl-2025, mkl-2026, openblas",
     ):
         variant.select(["2.3.5"], ["3.11"], ["blis"], "linux-64")
+
+
+@pytest.fixture
+def changed_config(monkeypatch, tmp_path):
+    """A function that changes a place of the build config; its text."""
+    monkeypatch.setattr(paths, "BUILD_CONFIG", tmp_path / "conda_build_config.yaml")
+    text = (paths.ROOT / "conda_build_config.yaml").read_text()
+
+    def change(old, new):
+        changed = re.sub(old, new, text, flags=re.MULTILINE)
+        assert changed != text
+        paths.BUILD_CONFIG.write_text(changed)
+
+    return change
+
+
+def test_without_a_release_that_is_switched_on_one_has_to_be_named(changed_config):
+    changed_config("if: true, ", "if: false,")
+    assert variant.load("linux-64") == []
+    (one,) = variant.select(["2.4.1"], ["3.12"], ["openblas"], "linux-64")
+    assert one.version == "2.4.1"
+    assert variant.default_flavours("linux-64") == ["mkl-2025", "openblas"]
+    matrix = variant.select(["all"], ["all"], ["openblas"], "linux-64")
+    assert {v.python for v in matrix} == {"3.11"} and len(matrix) == 6
+    with pytest.raises(
+        UsageError, match="no numpy release is switched on for linux-64(?s:.*)--numpy"
+    ):
+        variant.select(None, None, None, "linux-64")
+
+
+def test_a_python_that_is_switched_off_is_named_as_such(changed_config):
+    changed_config("- (3.14.*)$", r"- {if: false, then: \1}")
+    assert len(variant.select(["2.3.5"], None, ["openblas"], "linux-64")) == 3
+    with pytest.raises(UsageError, match="nothing that was asked for is switched on"):
+        variant.select(["2.3.5"], ["3.14"], None, "linux-64")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (r" 784db1\w+", "", "numpy_release in .*\n.*sha256 of its source"),
+        (" 784db1", " ", "numpy_release in .*\n.*sha256 of its source"),
+        ("then: 2.3.5 ", "else: 2.3.5 ", "numpy_release in "),
+        ("^numpy_release:", "numpy_releases:", "numpy_release in "),
+        ("^python:", "pythons:", "python in "),
+        ("^blas_impl:", "blas:", "blas_impl in "),
+        ("^python:", "python: 3.11\nothers:", "python in "),
+        (r"3.11.\* \*_cpython", "3.11", "python in "),
+        (r"- 3.11.\* \*_cpython", "-", "python in "),
+        (r"3.11.\* \*_cpython", "'>=3.11'", "python in "),
+        ("- openblas", "- {if: osx, then: openblas}", ""),
+        (r"- (3\.1.*)$", r"- {if: false, then: \1}", "a line for linux-64: .*python"),
+        ("if: linux and x86_64", "if: linux and ((", "does not render"),
+        ("- openblas", "- blis", "does not render"),
+        ("^blas_impl:", "  - [", "cannot be read"),
+        (r"\A", "\0", "cannot be read"),
+        (r"(?s)\A.*\Z", "", "numpy_release in "),
+        (r"(?s)\A.*\Z", "- numpy_release", "numpy_release in "),
+    ],
+)
+def test_a_build_config_that_is_wrong_is_an_error_that_names_file_and_key(
+    changed_config, capsys, old, new, problem
+):
+    changed_config(old, new)
+    for verb in (["variants"], ["variants", "--numpy", "2.4.1", "--platform", "linux-64"]):
+        code = cli.main(verb)
+        said = capsys.readouterr().err
+        if not problem:
+            assert (code, said) == (0, "")
+            continue
+        assert code == 2
+        assert str(paths.BUILD_CONFIG) in said
+        assert re.search(problem, said), said
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "no UTF-8"])
+def test_a_build_config_that_cannot_be_read_is_an_error(monkeypatch, tmp_path, capsys, kind):
+    path = tmp_path / "conda_build_config.yaml"
+    monkeypatch.setattr(paths, "BUILD_CONFIG", path)
+    if kind == "folder":
+        path.mkdir()
+    if kind == "no UTF-8":
+        path.write_bytes(b"python: \xff")
+    assert cli.main(["variants"]) == 2
+    assert f"{path} cannot be read" in capsys.readouterr().err
+
+
+def test_a_build_config_of_more_packages_than_were_chosen_is_refused(capsys):
+    words = ["variants", "--platform", "linux-64", "--python", "all", "--build-config"]
+    assert cli.main([*words, "--numpy", "all"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "expected: 36 packages\n  found:    72 packages" in err
+    assert cli.main([*words, "--numpy", "2.4.1"]) == 0
+
+
+def test_a_platform_that_is_named_twice_is_listed_once(capsys):
+    for words in (["linux-64"], ["linux-64", "--platform", "linux-64"]):
+        assert cli.main(["variants", "--json", "--platform", *words]) == 0
+    once, twice = capsys.readouterr().out.splitlines()
+    assert once == twice
+
+
+def test_an_unknown_flavour_names_its_platform(capsys):
+    platforms = ["--platform", "linux-64", "--platform", "osx-arm64"]
+    assert cli.main(["variants", *platforms, "--blas", "mkl"]) == 2
+    assert "known: openblas (conda_build_config.yaml for osx-arm64)" in capsys.readouterr().err

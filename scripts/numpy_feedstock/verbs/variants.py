@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from dataclasses import asdict, dataclass
 
 from .. import options, variant
@@ -51,7 +52,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises UsageError."""
-    platforms = args.platform or [channel.this_platform()]
+    platforms = list(dict.fromkeys(args.platform or [channel.this_platform()]))
     if args.build_config and len(platforms) > 1:
         raise UsageError("a build config is for one platform", found=", ".join(platforms))
     found: list[Variant] = []
@@ -81,11 +82,22 @@ def print_result(rows: list[Row], as_json: bool) -> None:
 
 
 def build_config(variants: list[Variant]) -> dict[str, list[str]]:
-    """Return the lists of the build config, reduced to the values of these variants."""
+    """Return the lists of the build config, reduced to the values of these variants.
+
+    Raises UsageError when the lists give more packages than these: they are multiplied.
+    """
     values: dict[str, list[str]] = {}
     for wanted in variants:
         for key, value in wanted.keys:
             known = values.setdefault(key, [])
             if value not in known:
                 known.append(value)
+    product = math.prod(map(len, values.values()))
+    if product != len(variants):
+        raise UsageError(
+            "one build config cannot hold these packages alone: its lists are multiplied",
+            expected=f"{len(variants)} packages",
+            found=f"{product} packages",
+            remedy="make a build config for each release: name it with --numpy",
+        )
     return values
