@@ -14,7 +14,7 @@ import pytest
 from helpers import repack, small
 from helpers.numpy_init import PATCHED, UNGATED
 from numpy_feedstock import cli, files, paths, variant
-from numpy_feedstock.measuring import repro
+from numpy_feedstock.measuring import figures, measurements, repro
 
 TESTS = "etc/conda/test-files/numpy/3"
 INIT = "lib/python3.11/site-packages/numpy/__init__.py"
@@ -137,6 +137,12 @@ def test_each_blas_has_its_own_verdict(tmp_path, capsys, mkl, openblas, code):
 GOOD = contents(SAYS.format("AFFECTED"))
 
 
+def with_test(line):
+    """The good package with another line in the test that runs the repro."""
+    text = TESTS_YAML.replace("python repro/repro.py --strict", line)
+    return {**GOOD, "info/tests/tests.yaml": text}
+
+
 def without(*names):
     return {name: text for name, text in GOOD.items() if name not in names}
 
@@ -155,7 +161,15 @@ def without(*names):
         (without("bin/python"), {}, "No such file or directory"),
         (without(f"{TESTS}/repro/repro.py"), {}, "can't open file"),
         ({**GOOD, f"{TESTS}/repro/repro.py": "raise ValueError"}, {}, "printed no result"),
-        ({**GOOD, f"{TESTS}/repro/repro.py": "import sys; sys.exit(2)"}, {}, "FAILED"),
+        ({**GOOD, f"{TESTS}/repro/repro.py": "import sys; sys.exit(2)"}, {}, "did not say why"),
+        (contents("print('{}')"), {}, "printed no result"),
+        (contents("print('[]')"), {}, "printed no result"),
+        (contents("print('[' * 100_000)"), {}, "printed no result"),
+        (contents(r"import sys; sys.stdout.buffer.write(b'\xff')"), {}, "printed no result"),
+        (with_test("{"), {}, "no package that can be read"),
+        (with_test("f2py -h"), {}, "does not run the repro"),
+        (with_test("python"), {}, "does not run the repro"),
+        (with_test(r'"python a\0b"'), {}, "the repro cannot be started"),
     ],
 )
 def test_a_control_that_cannot_be_asked_does_not_stop_the_others(
@@ -190,6 +204,120 @@ def test_a_channel_whose_index_is_broken_does_not_stop_the_others(tmp_path, caps
     code, verdicts, said = ask(tmp_path, capsys)
     assert (code, verdicts) == (1, ["UNKNOWN", "LATENT"]), said
     assert "cannot be installed" in said
+
+
+def only_mkl(folder, capsys):
+    """Exit code, verdict and errors of one package, and the others of the matrix left out."""
+    code = cli.main([*command(folder), "--blas", "mkl-2025"])
+    shown = capsys.readouterr()
+    (row,) = json.loads(shown.out)["rows"]
+    return code, row, shown.err
+
+
+@pytest.mark.parametrize("lost", ["linux-64/repodata.json", "noarch/repodata.json"])
+def test_a_channel_without_an_index_makes_the_control_unknown(tmp_path, capsys, lost):
+    put(pair()[0], tmp_path, GOOD)
+    (tmp_path / "output" / lost).unlink()
+    code, row, said = only_mkl(tmp_path, capsys)
+    assert (code, row["control"]) == (1, "UNKNOWN")
+    assert "cannot be installed" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"not a package", None])
+def test_a_file_that_is_no_package_makes_the_control_unknown(tmp_path, capsys, content):
+    mkl, openblas = pair()
+    put(mkl, tmp_path, GOOD)
+    put(openblas, tmp_path, contents(SAYS.format("LATENT")))
+    path = tmp_path / "output" / mkl.platform / mkl.filename
+    if content is None:
+        content = path.read_bytes()[:700]
+    path.write_bytes(content)
+    small.write_record(path)
+    code, verdicts, said = ask(tmp_path, capsys)
+    assert (code, verdicts) == (1, ["UNKNOWN", "LATENT"])
+    assert f"no package that can be read: {path}" in said
+
+
+def test_the_bytes_that_are_asked_are_those_of_the_row(tmp_path, capsys):
+    """The package was replaced, and the channel not indexed again."""
+    mkl, _ = pair()
+    put(mkl, tmp_path, GOOD)
+    index = tmp_path / "output" / mkl.platform / "repodata.json"
+    before = index.read_text()
+    code, old, _ = only_mkl(tmp_path, capsys)
+    assert (code, old["control"]) == (0, "AFFECTED")
+    put(mkl, tmp_path, contents(SAYS.format("FIXED")))
+    now = index.read_text()
+    index.write_text(before)
+    code, row, said = only_mkl(tmp_path, capsys)
+    assert (code, row["control"]) == (1, "UNKNOWN")
+    assert old["sha256"] in said and row["sha256"] in said
+    assert f"is of another {mkl.filename}" in said
+    index.write_text(now)
+    code, row, said = only_mkl(tmp_path, capsys)
+    assert (code, row["control"]) == (1, "FIXED"), said
+
+
+def test_an_index_without_sums_is_not_trusted(tmp_path, capsys):
+    put(pair()[0], tmp_path, GOOD)
+    index = tmp_path / "output" / "linux-64" / "repodata.json"
+    content = json.loads(index.read_text())
+    for entry in content["packages.conda"].values():
+        del entry["sha256"]
+    index.write_text(json.dumps(content))
+    code, row, said = only_mkl(tmp_path, capsys)
+    assert (code, row["control"]) == (1, "UNKNOWN") and "sha256 none" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [({"tests": {"repro": False}}, "red: repro"), ({"sha256": "0" * 64}, "altered: ")],
+)
+def test_a_package_that_does_not_count_is_named_and_not_recorded(tmp_path, capsys, fields, fault):
+    put(pair()[0], tmp_path, GOOD, **fields)
+    code, row, _ = only_mkl(tmp_path, capsys)
+    assert (code, row["control"], row["sha256"]) == (1, "", "")
+    assert row["fault"].startswith(fault)
+    record = measurements.file_of("matrix")
+    before = record.stat().st_mtime_ns
+    assert cli.main([*command(tmp_path), "--blas", "mkl-2025", "--record"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and fault in shown.err
+    assert "packages cannot be recorded: 1 of 1" in shown.err
+    assert record.stat().st_mtime_ns == before
+
+
+def test_no_control_that_was_asked_is_no_success(tmp_path, capsys):
+    (tmp_path / "output").mkdir()
+    code, row, said = only_mkl(tmp_path, capsys)
+    assert (code, row["control"], row["fault"]) == (1, "", "")
+    assert "no control was asked" in said
+
+
+def test_a_broken_record_is_found_before_the_controls_are_asked(tmp_path, capsys, monkeypatch):
+    put(pair()[0], tmp_path, GOOD)
+    monkeypatch.setattr(measurements, "FOLDER", tmp_path)
+    measurements.file_of("matrix").write_text("{")
+    assert cli.main([*command(tmp_path), "--record"]) == 2
+    shown = capsys.readouterr()
+    assert "an earlier record cannot be read: " in shown.err and "installing" not in shown.err
+
+
+def test_a_verdict_is_shown_although_it_cannot_be_recorded(tmp_path, capsys, monkeypatch):
+    put(pair()[0], tmp_path, GOOD)
+    monkeypatch.setattr(measurements, "FOLDER", tmp_path)
+    measurements.save("matrix", measurements.Matrix(()))
+    monkeypatch.setattr(figures, "PAGES", (tmp_path / "page.md",))
+    (tmp_path / "page.md").write_text("")
+
+    def refuse(texts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", refuse)
+    assert cli.main([*command(tmp_path), "--blas", "mkl-2025", "--record"]) == 1
+    shown = capsys.readouterr()
+    (row,) = json.loads(shown.out)["rows"]
+    assert row["control"] == "AFFECTED" and "No space left on device" in shown.err
 
 
 def hung_imports(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import paths
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, refusal
 from .measurements import Share
 
 FOLDER = paths.RECIPE.parent / "repro"
@@ -94,16 +94,20 @@ async def run(
     """
     import asyncio
 
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        "--json",
-        *map(str, args),
-        env=environment,
-        start_new_session=True,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    words = [*command, "--json", *map(str, args)]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            env=environment,
+            start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise FeedstockError("the repro cannot be started", found=refusal(error)) from None
+    except ValueError as error:  # a NUL in a word
+        raise FeedstockError("the repro cannot be started", found=f"{error}: {words}") from None
     try:
         output, errors = await process.communicate()
     finally:

@@ -155,8 +155,7 @@ def expected_verdict(row: MatrixRow) -> str:
 def _control(row: MatrixRow, output: Path, say: Say) -> str:
     try:
         report = judge_control(_path(row, output), say)
-    # ValueError: the test of the package is no command
-    except (FeedstockError, OSError, ValueError) as error:
+    except (FeedstockError, OSError) as error:
         say(f"FAILED: {error}")
         return UNKNOWN
     say(f"the control is {report.summary}")
@@ -178,12 +177,26 @@ def judge_control(path: Path, say: Say) -> repro.Report:
         control = prefix.install_package(path, test.requirements, Path(folder, "prefix"))
         prefix.undo_patch(control)
         say("running the repro on the control")
-        # "python repro/repro.py --strict": the command and the files that the package brings
-        _, program, *more = " ".join(test.lines).split()
-        command: list[str | Path] = [control / "bin/python", control / test.cwd / program, *more]
+        command = repro_command(test, control)
         environment = {**prefix.activated(control), "TMPDIR": folder}
         # a shorter timeout than the package's test has, because each hang takes all of it
         return asyncio.run(repro.run(command, ["--timeout", 10], environment))
+
+
+def repro_command(test: package_tests.Script, control: Path) -> list[str | Path]:
+    """Return the command of a package's test for its control. Raises FeedstockError.
+
+    It is "python repro/repro.py --strict": the files are the package's own.
+    """
+    line = "\n".join(test.lines)
+    words = line.split()
+    if len(words) < 2 or words[0] != "python":
+        raise FeedstockError(
+            "the package's own test does not run the repro",
+            expected="python repro/repro.py --strict",
+            found=line,
+        )
+    return [control / "bin/python", control / test.cwd / words[1], *words[2:]]
 
 
 def refuse_faults(rows: Sequence[MatrixRow]) -> None:

@@ -1,0 +1,119 @@
+"""The verbs that measure: what they refuse before they begin, and errors of what they run."""
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers import small
+from numpy_feedstock import cli, variant
+from numpy_feedstock.channels import channel
+from numpy_feedstock.errors import FeedstockError
+from numpy_feedstock.measuring import figures, released, repro
+from numpy_feedstock.verbs import benchmark, compare_tests
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.fixture
+def output(tmp_path):
+    """An output channel with a tested package of each flavour for the running Python."""
+    for wanted in variant.select(["2.3.5"], [PYTHON], None, channel.this_platform()):
+        small.put(wanted, tmp_path)
+    return tmp_path / "output"
+
+
+def refused(capsys, *args):
+    """What the command says when it refuses its arguments."""
+    assert cli.main(list(map(str, args))) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err
+
+
+@pytest.mark.parametrize("timeout", ["inf", "nan", "0", "-1", "3601", "1e400"])
+@pytest.mark.parametrize("verb", ["hang-matrix", "scan-wheels"])
+def test_a_timeout_that_the_repro_refuses_is_refused_at_once(timeout, verb, capsys, output):
+    more = ("--dry-run", "--output", output) if verb == "hang-matrix" else ("2.3.5",)
+    assert "--timeout" in refused(capsys, verb, "--timeout", timeout, *more)
+
+
+def test_the_longest_timeout_is_the_repros_own():
+    for timeout, code in ((repro.LONGEST_TIMEOUT, 0), (repro.LONGEST_TIMEOUT + 1, 1)):
+        check = f"import repro; repro.parse(['--timeout', '{timeout}'])"
+        done = subprocess.run([sys.executable, "-c", check], cwd=repro.FOLDER, capture_output=True)
+        assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("")])
+def test_a_root_that_is_none_is_refused_by_a_dry_run(make, capsys, output, tmp_path):
+    root = tmp_path / "root"
+    make(root)
+    args = ("hang-matrix", "--dry-run", "--output", output, "--root", root)
+    assert f"not the root directory of a Linux system: {root}" in refused(capsys, *args)
+
+
+def test_a_benchmark_has_one_flavour(capsys, output):
+    for flavours in (["all"], ["mkl", "openblas"]):
+        options = [word for flavour in flavours for word in ("--blas", flavour)]
+        said = refused(capsys, "benchmark", "--output", output, *options)
+        assert f"one --blas is compared at a time, found {', '.join(flavours)}" in said
+
+
+def test_a_release_without_packages_is_refused_before_its_wheel_is_downloaded(
+    capsys, output, monkeypatch
+):
+    monkeypatch.setattr(released, "unpack_release", lambda release: pytest.fail("downloaded"))
+    assert "2.2.6" in released.known()
+    said = refused(capsys, "benchmark", "--numpy", "2.2.6", "--output", output)
+    assert "unknown numpy release: 2.2.6" in said and "2.3.5" in said
+
+
+@pytest.mark.parametrize("verb", ["hang-matrix", "compare-tests", "benchmark", "scan-wheels"])
+def test_a_page_that_cannot_hold_the_result_is_found_before_the_work(
+    verb, capsys, output, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(figures, "PAGES", (tmp_path / "gone.md",))
+    monkeypatch.setattr(compare_tests, "check_results", lambda path: None)
+    monkeypatch.setattr(benchmark, "find_wheel", lambda release: tmp_path)
+    args = [verb, "--record"]
+    if verb == "hang-matrix":
+        args += [verb]
+    if verb != "scan-wheels":
+        args += ["--output", output]
+    assert f"cannot be pasted into {tmp_path / 'gone.md'}" in refused(capsys, *args)
+
+
+def python(folder, script):
+    """The path of a program that stands for the Python of a package."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo why >&2; exit 1", "why"),
+        ("exit 3", "exit code 3"),
+        ("echo no JSON", "printed no JSON"),
+        ("printf '\\377'", "printed no JSON"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_python_that_cannot_be_timed_is_explained(script, reason, tmp_path):
+    program = python(tmp_path, script) if script else tmp_path / "python"
+    with pytest.raises(FeedstockError, match="the package cannot be timed") as error:
+        benchmark.run(program, ["-c", ""], None)
+    assert reason in str(error.value)
+    with pytest.raises(FeedstockError, match="the wheel cannot be timed"):
+        benchmark.run(program, ["-c", ""], tmp_path)
+
+
+def test_a_repro_that_cannot_be_started_is_explained(tmp_path):
+    async def job():
+        return await repro.run([tmp_path / "python"], [], {})
+
+    with pytest.raises(FeedstockError, match="No such file or directory"):
+        repro.run_all([job], at_a_time=1)
