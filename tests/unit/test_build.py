@@ -203,6 +203,78 @@ def test_the_recorded_commit_is_that_of_before_the_work(two, edited, monkeypatch
     assert written == outcome.record
 
 
+@pytest.fixture
+def no_work(monkeypatch, tmp_path):
+    """Neither compiles nor tests. Returns the channels that it was asked to build and test from."""
+    asked = []
+
+    def compile_one(wanted, channels, progress):
+        asked.append(channels)
+        made = small.make(tmp_path, len(asked))
+        return build.Compiled(made.rename(made.with_name(wanted.filename)), {}, 5.0, 0, 0)
+
+    def run_tests(path, channels, label, results, progress):
+        asked.append(channels)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text("<testsuite><testcase classname='a' name='b'/></testsuite>")
+        return {"imports": True}
+
+    monkeypatch.setattr(paths, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(build, "compile_one", compile_one)
+    monkeypatch.setattr(build, "run_tests", run_tests)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("url", "another", "public"),
+    [
+        ("http://me:s3cr3t@h/t/u", "http://me:other@h/t/u", "http://h/"),
+        ("http://me:s3cr3t%2Fx@h/c", "http://h/c", "http://h/c/"),
+        ("HTTP://s3cr3t@H:80/c", "http://other@h/c", "http://h/c/"),
+        ("http://h/t/tk-s3cr3t/c", "http://h/c", "http://h/c/"),
+        ("http://h/c?token=s3cr3t", "http://h/c?token=other", "http://h/c/"),
+        ("s3://key:s3cr3t@Bucket/c", "s3://Bucket/c", "s3://Bucket/c/"),
+    ],
+)
+def test_a_password_is_used_and_neither_kept_nor_compared(
+    two, no_work, tmp_path, capsys, url, another, public
+):
+    output = tmp_path / "output"
+    outcome = build.build_one(two[0], build.Settings([url], output, "fast"), Progress())
+    assert no_work == 2 * [[channel.url(url)]]
+    build.print_result([outcome], output, 1.0, as_json=True)
+    plan = build.make_plan(two, build.Settings([another], output, "fast"))
+    assert [row.state for row in plan] == ["finished", "to build"]
+    again = build.build_one(two[0], build.Settings([another], output, "fast"), Progress())
+    assert (again.state, again.record.channels) == (build.UP_TO_DATE, [public])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)[0]["channels"] == [public]
+    assert "keeps no password and no token" in captured.err
+    files = [path.read_bytes() for path in output.rglob("*") if path.is_file()]
+    assert not any(b"s3cr3t" in content for content in files)
+    assert "s3cr3t" not in captured.out + captured.err
+
+
+def test_another_channel_makes_a_package_again(two, no_work, tmp_path):
+    settings = build.Settings(["http://me:s3cr3t@h/c"], tmp_path / "output", "fast")
+    build.build_one(two[0], settings, Progress())
+    other = build.Settings(["http://me:s3cr3t@h/d"], tmp_path / "output", "fast")
+    assert build.make_plan(two, other)[0].state == "to build again"
+    assert build.build_one(two[0], other, Progress()).state == build.BUILT
+
+
+def test_an_older_record_with_a_password_is_read_and_not_shown(two, tmp_path, capsys):
+    url = "http://me:s3cr3t@h/c/"
+    inputs = build._inputs(two[0], [url])
+    record = read_record(small.put(two[0], tmp_path, channels=[url], inputs=inputs))
+    found, table = states(two, tmp_path, names=[url])
+    assert found == ["finished", "to build"]
+    build.print_plan(build.make_plan(two, build.Settings([url], tmp_path, "fast")), as_json=True)
+    build.print_result([build.Outcome(two[0], "up to date", record)], tmp_path, 1.0, as_json=True)
+    assert "s3cr3t" not in table + capsys.readouterr().out
+    assert "from: http://***@h/c/" in table
+
+
 def results(two, tmp_path, *errors):
     """An outcome for each variant: built where the error is None."""
     found = []

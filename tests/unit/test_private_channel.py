@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from helpers import small
-from numpy_feedstock import paths
+from numpy_feedstock import child, paths
 from numpy_feedstock.channels import channel, channel_folder, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
+from numpy_feedstock.packages import canonical
 
 PASSWORD, ENCODED, TOKEN = "s3cr3t/W rd", "s3cr3t%2FW%20rd", "tk-s3cr3t"
 
@@ -122,3 +123,40 @@ def test_credentials_that_cannot_be_read_are_named(host, monkeypatch, tmp_path, 
     monkeypatch.setenv("RATTLER_AUTH_FILE", str(tmp_path / "auth.json"))
     with pytest.raises(UsageError, match=r"credentials cannot be read\n  found: .*auth.json"):
         channel.choose([f"http://{host}/auth"])
+
+
+def build_from(url, folder, say):
+    """Build a small package whose recipe wants the channel's package, and log it."""
+    from rattler_build import RenderConfig, Stage0Recipe, ToolConfiguration, VariantConfig
+
+    from numpy_feedstock.building.builder import Log
+
+    recipe = {
+        "package": {"name": "told", "version": "1"},
+        "build": {"script": ["touch $PREFIX/told"]},
+        "requirements": {"host": ["numpy"]},
+    }
+    (rendered,) = Stage0Recipe.from_dict(recipe).render(VariantConfig(), RenderConfig())
+    result = rendered.run_build(
+        tool_config=ToolConfiguration(test_strategy="skip"),
+        output_dir=folder,
+        channels=[url],
+        no_build_id=True,
+        progress_callback=Log(say),
+    )
+    canonical.rewrite(result.packages[0], 1_700_000_000)
+    return result.packages[0]
+
+
+def test_a_package_that_is_built_from_it_and_the_log_hold_no_secret(url, host, tmp_path):
+    """The builder writes the URL of each package that it installs into the new one."""
+    from rattler.package_streaming import extract
+
+    made = child.run(build_from, url, str(tmp_path / "work"), log=tmp_path / "log")
+    extract(made, tmp_path / "unpacked")
+    texts = [path.read_bytes() for path in (tmp_path / "unpacked" / "info").rglob("*.*")]
+    for text in [*texts, (tmp_path / "log").read_bytes()]:
+        assert b"s3cr3t" not in text
+    rendered = (tmp_path / "unpacked" / canonical.RENDERED).read_text()
+    name = "token" if "token" in url else "auth"
+    assert f"url: http://{host}/{name}/linux-64/numpy-2.3.5-" in rendered

@@ -91,6 +91,14 @@ def url(name: str | Path) -> str:
     )
 
 
+def public_url(name: str | Path) -> str:
+    """Return the URL of a channel as others may see it: no user, password, token and query.
+
+    Raises UsageError as url() does.
+    """
+    return redact.url(url(name))
+
+
 def check(name: str | Path) -> None:
     """Raise FeedstockError, whose details say what was found, unless a channel's index answers.
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import git, paths
+from .. import git, paths, redact
 from ..errors import FeedstockError, UsageError
 
 # stands for the prefix, which the installer puts in its place; the builder's own is as long
@@ -85,7 +85,7 @@ def rewrite(path: Path, seconds: int) -> dict[str, str]:
             index.update(timestamp=seconds * 1000, depends=sorted(index["depends"]))
 
         def change_about(about: dict[str, Any]) -> None:
-            about["channels"] = list(map(_without_path, about.get("channels", [])))
+            about["channels"] = list(map(_public_url, about.get("channels", [])))
 
         _edit_json(folder / INDEX, change_index)
         _edit_json(folder / ABOUT, change_about)
@@ -170,7 +170,7 @@ def _scrub_rendered_recipe(rendered: dict[str, Any], seconds: int) -> None:
         "work_dir": f"{_BUILD_FOLDER}/work",
         "build_dir": _BUILD_FOLDER,
     }
-    configuration["channels"] = list(map(_without_path, configuration["channels"]))
+    configuration["channels"] = list(map(_public_url, configuration["channels"]))
     configuration["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     for platform in ("host_platform", "build_platform"):
         # its kernel and its CPU
@@ -189,21 +189,22 @@ def _scrub_environment(environment: dict[str, Any]) -> None:
 
 
 def _public_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what others can use of a record.
+    """Return what others can use of a record, without the secrets in its URLs.
 
     Records of a file:// channel keep name, version and subdir only: elsewhere the same package
     has other bytes and another build string.
     """
     if not record["url"].startswith("file:"):
-        return record
+        urls = {key: redact.url(record[key]) for key in ("url", "channel") if record.get(key)}
+        return {**record, **urls}
     return {key: record[key] for key in ("name", "version", "subdir")}
 
 
-def _without_path(url: str) -> str:
-    """Return a channel's URL. One that is a folder loses its path."""
+def _public_url(url: str) -> str:
+    """Return a channel's URL without secrets. One that is a folder loses its path."""
     if url.startswith("file:"):
         return _FOLDER
-    return url
+    return redact.url(url)
 
 
 def _refuse_leftover_paths(folder: Path, built_in: str, filename: str) -> None:

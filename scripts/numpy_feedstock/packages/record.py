@@ -43,7 +43,8 @@ class Record:
     size: int  # bytes
     blas: str
     glibc_floor: str  # the oldest glibc that its dependencies allow, "2.28"
-    channels: list[str]  # URLs of the channels whose packages it was built and tested with
+    # URLs of the channels whose packages it was built and tested with, without secrets
+    channels: list[str]
     inputs: str  # digest of everything that the build depends on
     label: str  # label of numpy's tests: "fast" or "full"
     tests: dict[str, bool]  # name of the test: passed or not

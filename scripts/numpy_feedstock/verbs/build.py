@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import child, files, git, options, paths, variant
+from .. import child, files, git, options, paths, redact, variant
 from ..building import bootstrap, builder, compiler_cache, sdist, workspace
 from ..channels import channel, channel_folder
 from ..errors import FeedstockError, UsageError, refusal
@@ -101,7 +101,7 @@ class Settings:
 class Origin:
     """What a package is made from, as it is before the work begins.
 
-    channels : URLs of the channels to build and test with
+    channels : URLs of the channels to build and test with, which may hold passwords
     inputs : digest of everything that the build depends on
     commit : of this repository
     """
@@ -233,7 +233,7 @@ def make_plan(wanted: Sequence[Variant], settings: Settings) -> list[Planned]:
             Planned(
                 variant=str(each),
                 package=each.filename,
-                sources=settings.names,
+                sources=list(map(redact.argument, settings.names)),
                 there=path.exists(),
                 state=_planned_state(each, path, found, settings.label),
                 problem=found.problem,
@@ -258,7 +258,7 @@ def _planned_state(wanted: Variant, path: Path, sources: Sources, label: str) ->
     known = read_record(path)
     if known is None:
         return TO_BUILD
-    if not passed_tests(known, label) or known.channels != _urls(sources.names):
+    if not passed_tests(known, label) or not _is_from(known, sources.names):
         return AGAIN
     if not sources.are_made:
         return UNKNOWN
@@ -267,14 +267,19 @@ def _planned_state(wanted: Variant, path: Path, sources: Sources, label: str) ->
     return AGAIN
 
 
-def _urls(names: Iterable[str]) -> list[str]:
-    return [channel.url(name) for name in names]
+def _is_from(record: Record, names: Iterable[str]) -> bool:
+    """Return whether a package is of these channels. An older record holds their passwords."""
+    return list(map(redact.url, record.channels)) == list(map(channel.public_url, names))
 
 
 def _inputs(wanted: Variant, names: list[str]) -> str:
-    """Return the digest of all that a package of these channels is made from."""
+    """Return the digest of all that a package of these channels is made from.
+
+    A password or a token is no part of it: another one does not change the package.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return inputs_digest(wanted.filename, _urls(names), bootstrap.made_from(names), epoch)
+    urls = list(map(channel.public_url, names))
+    return inputs_digest(wanted.filename, urls, bootstrap.made_from(names), epoch)
 
 
 def build_all(
@@ -346,6 +351,11 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
     compiled = compile_one(wanted, origin.channels, progress)
     tested = test_one(wanted, compiled.path, origin.channels, settings, progress)
     record = make_record(wanted, origin, compiled, tested, settings.label)
+    if record.channels != origin.channels:
+        progress.step(
+            "the record keeps no password and no token of --channel. Where another verb needs "
+            "them, it takes them from the file that RATTLER_AUTH_FILE names"
+        )
     # the record is written first: each package in the channel has one
     record.write(finished)
     shutil.copyfile(tested.results, beside(finished, RESULTS))
@@ -361,7 +371,7 @@ def find_origin(wanted: Variant, names: list[str], progress: Progress) -> Origin
     """
     if names == ["bootstrap"]:
         names = [str(bootstrap.ensure(wanted.python, progress.step))]
-    return Origin(_urls(names), _inputs(wanted, names), git.commit())
+    return Origin(list(map(channel.url, names)), _inputs(wanted, names), git.commit())
 
 
 def make_record(
@@ -374,7 +384,7 @@ def make_record(
         size=compiled.path.stat().st_size,
         blas=wanted.blas,
         glibc_floor=oldest_glibc(compiled.path),
-        channels=origin.channels,
+        channels=list(map(redact.url, origin.channels)),
         inputs=origin.inputs,
         label=label,
         tests=tested.passed,
@@ -523,6 +533,7 @@ def _json_row(outcome: Outcome) -> dict[str, object]:
     fields: dict[str, object] = {field.name: None for field in dataclasses.fields(Record)}
     if outcome.record:
         fields = asdict(outcome.record)
+        fields["channels"] = list(map(redact.url, outcome.record.channels))
     error = None
     if outcome.error:
         error = str(outcome.error)
