@@ -1,10 +1,12 @@
 """What can be asked of any file, and how files are replaced."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def sha256(path: Path) -> str:
@@ -32,3 +34,12 @@ def write_all(texts: Mapping[Path, str]) -> None:
     finally:
         for beside in partial:
             beside.unlink(missing_ok=True)
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """Return the object that a JSON file holds; None when there is no such file or object."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -116,6 +116,14 @@ def test_the_plan_does_not_guess_what_a_channel_will_be_that_is_not_made(two, tm
     assert states(two, tmp_path, label="full")[0] == ["to build again", "to build"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, "\xff"])
+def test_a_bootstrap_channel_with_a_broken_marker_is_not_made_yet(two, tmp_path, made, text):
+    put_from(made, two[0], tmp_path)
+    (made / bootstrap.MARKER).write_text(text, encoding="latin-1")
+    assert not bootstrap.is_made("3.11")
+    assert states(two, tmp_path)[0] == ["unknown", "to build"]
+
+
 def test_a_package_of_the_bootstrap_channel_is_made_again_from_another_one(two, tmp_path, made):
     put_from(made, two[0], tmp_path)
     assert states(two, tmp_path, names=[str(tmp_path)])[0] == ["to build again", "to build"]

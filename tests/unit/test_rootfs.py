@@ -1,5 +1,6 @@
 """Entering a rootfs: this machine's own serves as one; a directory that is none is refused."""
 
+import json
 import os
 import shutil
 import signal
@@ -261,3 +262,15 @@ def test_with_neither_root_nor_user_namespaces_it_says_so():
     )
     _, errors = process.communicate(timeout=60)
     assert "UsageError: entering a root needs root or user namespaces\n  found: " in errors
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+def test_a_rootfs_with_a_broken_marker_is_not_made_yet(monkeypatch, tmp_path, text):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    folder, there = rootfs.made("3.11")
+    folder.mkdir()
+    marker = folder / rootfs.MARKER
+    marker.write_text(text, encoding="latin-1")
+    assert rootfs.made("3.11") == (folder, False) and not there
+    marker.write_text(json.dumps(rootfs._made_from("3.11")))
+    assert rootfs.made("3.11") == (folder, True)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import child, paths
+from .. import child, files, paths
 from ..building import apt
 from ..errors import FeedstockError, UsageError
 from ..progress import Progress, Say
@@ -199,8 +199,7 @@ def made(python: str) -> tuple[Path, bool]:
             remedy="name a root directory with --root",
         )
     folder = paths.BUILD / f"root-{python}"
-    marker = folder / MARKER
-    return folder, marker.exists() and json.loads(marker.read_text()) == _made_from(python)
+    return folder, files.json_object(folder / MARKER) == _made_from(python)
 
 
 def ensure(python: str, progress: Progress) -> Path:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ... import child, paths, variant
+from ... import child, files, paths, variant
 from ...errors import FeedstockError
 from ...progress import Say
 from . import debian, machine
@@ -139,9 +139,12 @@ def _ensure_shared(facts: Machine, say: Say) -> Path:
 
 
 def made_from(folders: Iterable[Path | str]) -> list[dict[str, Any]]:
-    """Return what each finished bootstrap channel among the folders was made from."""
-    markers = [Path(folder, MARKER) for folder in folders]
-    return [json.loads(marker.read_text()) for marker in markers if marker.exists()]
+    """Return what each finished bootstrap channel among the folders was made from.
+
+    A channel whose marker is broken counts as unfinished.
+    """
+    markers = [files.json_object(Path(folder, MARKER)) for folder in folders]
+    return [made for made in markers if made is not None]
 
 
 def _is_made_from(channel: Path, identity: dict[str, Any]) -> bool:
