@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import subprocess
+import sys
 import tarfile
 import threading
 
@@ -165,6 +167,27 @@ def test_a_download_that_breaks_off_is_an_error_and_leaves_nothing(kept, monkeyp
             sdist.provide(url, "0.0.1", sha256, print)
     assert "pip config list" in str(raised.value) and "s3cret" not in str(raised.value)
     assert not list(paths.SDISTS.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://HOST/t/s3cret/nothere", "http://me:s3cret@HOST/nothere"])
+def test_an_index_that_refuses_is_named_and_its_secret_is_not(kept, monkeypatch, url, tmp_path):
+    """In a process of its own, because pytest takes every logger's warnings off the screen."""
+    content, sha256 = taken_away(kept)
+    with serving(Index("not found", "whole", "not found", content), monkeypatch) as upstream:
+        host = upstream.split("/")[2]
+        monkeypatch.setenv("PIP_INDEX_URL", url.replace("HOST", host))
+        code = (
+            "import pathlib, sys\n"
+            "from numpy_feedstock import paths\n"
+            "from numpy_feedstock.building import sdist\n"
+            f"paths.SDISTS = pathlib.Path({str(tmp_path / 'sdists')!r})\n"
+            f"try: sdist.archive({upstream!r}, '0.0.1', {sha256!r}, print)\n"
+            "except Exception as error: print(error, file=sys.stderr)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "has no source archive in the index that pip is configured for\n  found:" in done.stderr
+    assert "Failed to collect links from http://" in done.stderr and "404" in done.stderr
 
 
 def test_a_configuration_of_pip_that_cannot_be_read_is_named(kept, monkeypatch, tmp_path):

@@ -5,14 +5,16 @@ comes from the package index that pip is configured for: its sha256 decides. rat
 takes it from the URL in the environment variable NUMPY_SOURCE, which the recipe reads.
 """
 
+import contextlib
 import hashlib
+import logging
 import os
 import re
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import paths, redact
@@ -145,15 +147,35 @@ def _ask_index(version: str) -> bytes:
         ignore_compatibility=True,
         trusted_hosts=_pip_setting("trusted-host").split(),
     )
-    best = finder.find_best_match(f"numpy=={version}").best
-    if best is None:
-        raise FeedstockError(
-            f"numpy {version} has no source archive in the index that pip is configured for",
-            remedy="pip config list",
-        )
-    answer = finder.session.get(best.link.normalized)
-    answer.raise_for_status()
-    return bytes(answer.content)
+    with _warnings_of("unearth") as warnings:
+        best = finder.find_best_match(f"numpy=={version}").best
+        if best is None:
+            raise FeedstockError(
+                f"numpy {version} has no source archive in the index that pip is configured for",
+                found="; ".join(warnings) or "an index without it",
+                remedy="pip config list",
+            )
+        answer = finder.session.get(best.link.normalized)
+        answer.raise_for_status()
+        return bytes(answer.content)
+
+
+@contextlib.contextmanager
+def _warnings_of(library: str) -> Iterator[list[str]]:
+    """Collect what a library logs as warnings. Python prints them where nobody collects them."""
+    warnings: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warnings.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    logger = logging.getLogger(library)
+    logger.addHandler(collector)
+    try:
+        yield warnings
+    finally:
+        logger.removeHandler(collector)
 
 
 def _index_urls() -> list[str]:
