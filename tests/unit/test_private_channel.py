@@ -7,9 +7,10 @@ import json
 import threading
 
 import pytest
+import yaml
 
 from helpers import small
-from numpy_feedstock import child, paths
+from numpy_feedstock import child, paths, redact
 from numpy_feedstock.channels import channel, channel_folder, prefix
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.packages import canonical
@@ -18,7 +19,10 @@ PASSWORD, ENCODED, TOKEN = "s3cr3t/W rd", "s3cr3t%2FW%20rd", "tk-s3cr3t"
 
 
 class Private(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder as /auth/ to user and password, and as /t/TOKEN/token/ to the token."""
+    """Serves a folder as /auth/ to user and password, and as /t/TOKEN/token/ to the token.
+
+    Below /api/, too, where Quetz has the token: rattler does not know it there.
+    """
 
     def send_head(self):
         # its answer 304 lacks the headers that rattler wants of one
@@ -29,9 +33,10 @@ class Private(http.server.SimpleHTTPRequestHandler):
         if path.startswith("/auth/") and given == expected:
             self.path = path.removeprefix("/auth")
             return super().send_head()
-        if path.startswith(f"/t/{TOKEN}/token/"):
-            self.path = path.removeprefix(f"/t/{TOKEN}/token")
-            return super().send_head()
+        for start in (f"/t/{TOKEN}/token", f"/api/t/{TOKEN}/token"):
+            if path.startswith(f"{start}/"):
+                self.path = path.removeprefix(start)
+                return super().send_head()
         self.send_error(401)
         return None
 
@@ -67,6 +72,7 @@ BY_TOKEN = {"CondaToken": TOKEN}
 WAYS = {
     "password in the URL": (f"http://me:{ENCODED}@HOST/auth", None),
     "token in the URL": (f"http://HOST/t/{TOKEN}/token", None),
+    "token within the URL": (f"http://HOST/api/t/{TOKEN}/token", None),
     "password in the file": ("http://HOST/auth", BY_PASSWORD),
     "token in the file": ("http://HOST/token", BY_TOKEN),
 }
@@ -158,5 +164,9 @@ def test_a_package_that_is_built_from_it_and_the_log_hold_no_secret(url, host, t
     for text in [*texts, (tmp_path / "log").read_bytes()]:
         assert b"s3cr3t" not in text
     rendered = (tmp_path / "unpacked" / canonical.RENDERED).read_text()
-    name = "token" if "token" in url else "auth"
+    name = redact.url(url).removeprefix(f"http://{host}/")
     assert f"url: http://{host}/{name}/linux-64/numpy-2.3.5-" in rendered
+    about = json.loads((tmp_path / "unpacked" / canonical.ABOUT).read_text())
+    configuration = yaml.safe_load(rendered)["build_configuration"]
+    for listed in (about["channels"], configuration["channels"]):
+        assert [each.rstrip("/") for each in listed] == [f"http://{host}/{name}"]
