@@ -443,3 +443,47 @@ def test_a_build_that_may_not_begin_shows_no_table(monkeypatch, tmp_path, capsys
         assert cli.main(["build", "--channel", "bootstrap", "--output", str(tmp_path / "o")]) == 1
     out, err = capsys.readouterr()
     assert out == "" and "another build is running" in err
+
+
+# --- what is refused before any work, and in the dry run, too
+
+
+WAYS = pytest.mark.parametrize("how", [[], ["--dry-run"]], ids=["build", "dry run"])
+
+
+def refused(folder, *args, **variables):
+    """Call the verb, which has to refuse. Returns its words; nothing may be left in the folder."""
+    before = sorted(folder.rglob("*"))
+    done = feedstock("build", *args, env=variables, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sorted(folder.rglob("*")) == before
+    return done.stderr
+
+
+@WAYS
+def test_a_date_that_is_none_is_refused(tmp_path, how):
+    said = refused(tmp_path, "--output", "new", *how, SOURCE_DATE_EPOCH="abc")
+    assert "SOURCE_DATE_EPOCH is not a date" in said
+
+
+@WAYS
+@pytest.mark.parametrize(
+    "output", ["/", "file", "file/x", "dangling", "/proc/x", "/sys/x/y", "n" * 300]
+)
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, how, output):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert output.rpartition("/")[2] in refused(tmp_path, "--output", output, *how)
+
+
+@WAYS
+def test_a_channel_that_does_not_answer_is_refused_before_a_folder_is_made(tmp_path, how):
+    words = ["--channel", "http://127.0.0.1:9/nothing", "--output", "new/folder"]
+    assert "http://127.0.0.1:9/nothing" in refused(tmp_path, *words, *how)
+
+
+def test_a_dry_run_makes_no_folder(tmp_path):
+    feedstock(
+        "build", "--channel", "bootstrap", "--dry-run", "--output", "a/b", cwd=tmp_path, check=True
+    )
+    assert list(tmp_path.iterdir()) == []

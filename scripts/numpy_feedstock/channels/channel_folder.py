@@ -46,19 +46,49 @@ _PARTIAL = re.compile(r"\..+\.(?P<host>[^/]+)-(?P<process>\d+)\.partial")
 
 def check_writable(folder: Path) -> None:
     """Make a channel's folder. Raises UsageError when nothing can be written there."""
-    if folder == Path(folder.anchor):
-        raise UsageError(f"the root of the file system is no channel: {folder}")
+    check_place(folder)
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"the channel's folder cannot be written: {folder}",
-            found=error.strerror if isinstance(error, OSError) else error,
-            remedy="name another",
-        ) from None
+        raise _not_writable(folder, error) from None
+
+
+def check_place(folder: Path) -> None:
+    """Raise UsageError when a channel's folder cannot be written or made. Writes nothing."""
+    if folder == Path(folder.anchor):
+        raise UsageError(f"the root of the file system is no channel: {folder}")
+    try:
+        there = _nearest(folder)
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        system = os.statvfs(there)
+        # /proc and /sys allow root to write and have room for no file
+        if not os.access(there, os.W_OK | os.X_OK) or not (system.f_blocks or system.f_files):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        raise _not_writable(folder, error) from None
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest of those above it that is there."""
+    for path in (folder, *folder.parents):
+        try:
+            path.lstat()
+            return path
+        except FileNotFoundError:
+            continue
+    return Path(folder.anchor)
+
+
+def _not_writable(folder: Path, error: OSError | ValueError) -> UsageError:
+    return UsageError(
+        f"the channel's folder cannot be written: {folder}",
+        found=error.strerror if isinstance(error, OSError) else error,
+        remedy="name another",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

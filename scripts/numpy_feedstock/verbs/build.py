@@ -174,18 +174,19 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
+    canonical.source_date()  # it would stop the first package
     pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     releases = args.numpy or [options.DEFAULT_RELEASE]
     platform = channel.this_platform()
     flavours = args.blas or variant.default_flavours(platform)
     wanted = variant.select(releases, pythons, flavours, platform)
     output = args.output.absolute()
-    if not args.dry_run:
-        channel_folder.check_writable(output)
+    channel_folder.check_place(output)
     settings = Settings(channel.choose(args.channel), output, args.tests)
     if args.dry_run:
         print_plan(make_plan(wanted, settings), args.json)
         return 0
+    channel_folder.check_writable(output)
     outcomes = build_and_print(wanted, settings, args)
     if failure := failure_of(outcomes):
         raise failure
