@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -27,13 +27,20 @@ def _ignore(line: str) -> None:
     pass
 
 
-def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore) -> Any:
+def run(
+    function: Callable[..., Any],
+    *args: Any,
+    log: Path,
+    say: Say = _ignore,
+    secrets: Sequence[str] = (),
+) -> Any:
     """Return what ``function(*args, say)`` returns in a child process.
 
     function : a module-level callable; its own ``say`` writes a line to the log, in which the
         secrets of URLs are hidden
     log : receives all that the child and its own children print
-    say : called here, in the parent, with each of those lines
+    say : called here, in the parent, with each line that the function says
+    secrets : words that are hidden, too, in those lines and in an error
 
     Raises FeedstockError as the function did, or when the child died.
     """
@@ -41,7 +48,7 @@ def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore)
 
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_main, args=(function, args, log, sender))
+    process = context.Process(target=_main, args=(function, args, log, sender, secrets))
     log.parent.mkdir(parents=True, exist_ok=True)
     process.start()
     sender.close()
@@ -64,7 +71,11 @@ def run(function: Callable[..., Any], *args: Any, log: Path, say: Say = _ignore)
 
 
 def _main(
-    function: Callable[..., Any], args: tuple[Any, ...], log: Path, sender: "Connection"
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    log: Path,
+    sender: "Connection",
+    secrets: Sequence[str],
 ) -> NoReturn:
     os.setsid()
     # the parent gets Ctrl-C and ends this group, and tidies up after that
@@ -75,11 +86,14 @@ def _main(
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
         def say(line: str) -> None:
-            line = redact.urls_in(line)
+            line = redact.urls_in(redact.words(line, secrets))
             print(line)
             sender.send(("line", line))
 
-        sender.send(_outcome(function, args, say, log, stream))
+        kind, value = _outcome(function, args, say, log, stream)
+        if kind == "error":
+            value = redact.words(value, secrets)
+        sender.send((kind, value))
     # not a normal exit: py-rattler sometimes crashes while Python shuts down
     os._exit(0)
 

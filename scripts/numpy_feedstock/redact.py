@@ -61,6 +61,17 @@ def _without_user(rest: str) -> str:
     return host + slash + path
 
 
+def names_of_tokens(urls: Iterable[str]) -> list[str]:
+    """Return the tokens that end the URL of a channel: rattler takes them for its name."""
+    found = []
+    for each in urls:
+        path = urllib.parse.urlsplit(each).path.rstrip("/")
+        before, mark, last = path.rpartition("/t/")
+        if mark and "/" not in last:
+            found.append(last)
+    return found
+
+
 def argument(text: str) -> str:
     """Return one value that a person typed, a URL or a path or a name, without its secrets.
 

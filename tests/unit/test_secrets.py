@@ -214,6 +214,36 @@ def say_and_fail(url, how, say):
 
 
 @pytest.mark.parametrize("how", ["ours", "another"])
+def test_a_child_hides_a_token_that_is_taken_for_the_name_of_its_channel(tmp_path, how):
+    lines, url = [], f"http://host/t/{MARK}/"
+    with pytest.raises(FeedstockError) as raised:
+        child.run(
+            say_and_fail,
+            f"the channel {MARK}",
+            how,
+            log=tmp_path / "log",
+            say=lines.append,
+            secrets=redact.names_of_tokens([url]),
+        )
+    assert lines == ["missing for the channel ***, falling back"]
+    assert MARK not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        (f"http://host/t/{MARK}", [MARK]),
+        (f"http://host/api/t/{MARK}/?a#b", [MARK]),
+        (f"http://host/t/{MARK}/channel", []),
+        ("conda-forge", []),
+        ("file:///t/folder/channel/", []),
+    ],
+)
+def test_a_token_is_a_name_only_at_the_end_of_a_url(url, found):
+    assert redact.names_of_tokens([url]) == found
+
+
+@pytest.mark.parametrize("how", ["ours", "another"])
 def test_a_child_hides_the_secrets_of_urls_in_its_log_and_its_error(tmp_path, how):
     lines = []
     with pytest.raises(FeedstockError) as raised:

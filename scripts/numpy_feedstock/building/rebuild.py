@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import child, files, paths, variant
+from .. import child, files, paths, redact, variant
 from ..channels import channel, prefix
 from ..errors import FeedstockError, UsageError
 from ..packages import archive, canonical
@@ -58,6 +58,7 @@ def rebuild(
         seconds,
         log=log,
         say=progress.working,
+        secrets=redact.names_of_tokens(channels),
     )
     if files.sha256(rebuilt) == files.sha256(path):
         return []

@@ -436,6 +436,7 @@ def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Com
             canonical.source_date(),
             log=log,
             say=progress.working,
+            secrets=redact.names_of_tokens(channels),
         )
         hits, misses = counts()
     return Compiled(path, installed, _minutes_since(started), hits, misses)
@@ -467,14 +468,21 @@ def run_tests(
     results.unlink(missing_ok=True)
     os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
     passed = {}
+    secrets = redact.names_of_tokens(channels)
     for number, name in enumerate(package_tests.names(path)):
         log = workspace.new_log(path.name, f"test-{number}")
         progress.step(f"testing: {name}; log: {log}")
         passed[name], output = child.run(
-            builder.run_test, str(path), number, channels, log=log, say=progress.working
+            builder.run_test,
+            str(path),
+            number,
+            channels,
+            log=log,
+            say=progress.working,
+            secrets=secrets,
         )
         if not passed[name]:
-            progress.step(f"FAILED: {name}\n{output}")
+            progress.step(f"FAILED: {name}\n{redact.words(output, secrets)}")
     return passed
 
 
