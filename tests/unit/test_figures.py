@@ -248,10 +248,12 @@ def test_a_row_that_cannot_be_read_is_named(number, change, reason, one_page):
 
 def test_no_text_of_a_record_steers_the_terminal():
     (first, *_) = measurements.load("matrix").rows
-    row = dataclasses.replace(first, label="\x1b[31mred\nnew line", commit="\x1b" * 40)
+    host = dataclasses.replace(first.host, cpu="\x1b[32ma CPU")
+    row = dataclasses.replace(first, label="\x1b[31mred\nnew line", commit="\x1b" * 40, host=host)
     for style in ("simple", "pipe"):
         text = figures.render("matrix", measurements.Matrix((row,)), style)
         assert "\x1b" not in text and "\\x1b[31mred\\nnew line" in text
+        assert "\\x1b[32ma CPU" in text
     assert "\x1b" not in figures.table([{"a": "\x1b"}])
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -157,6 +158,31 @@ def test_a_record_is_written_whole_or_not_at_all(package, monkeypatch):
         with pytest.raises(OSError, match="full"):
             record.write(package)
     assert read_record(package) == record and sorted(package.parent.iterdir()) == before
+
+
+def closed_for_root():
+    """The start of a command that has not root's right to read every file."""
+    if os.geteuid():
+        return []
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.parametrize("name", ["folder", "package", "record"])
+def test_what_may_not_be_read_is_named(package, name):
+    path = {"folder": package.parent, "package": package, "record": beside(package, RECORD)}[name]
+    path.chmod(0)
+    options = ["--numpy", "2.3.5", "--python", "3.11", "--blas", "mkl-2025", "--json"]
+    command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "matrix", *options]
+    done = subprocess.run(
+        [*closed_for_root(), *command, "--output", package.parents[1]],
+        capture_output=True,
+        text=True,
+    )
+    path.chmod(0o755)
+    assert done.returncode == 1, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    expected = {"record": "its record is unreadable: Permission denied"}
+    assert row["fault"] == expected.get(name, "unreadable: Permission denied")
 
 
 # What is chosen for a measurement.
