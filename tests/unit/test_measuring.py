@@ -111,6 +111,14 @@ def test_a_python_that_cannot_be_timed_is_explained(script, reason, tmp_path):
         benchmark.run(program, ["-c", ""], tmp_path)
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"add": 0}', '{"add": "x"}', '{"add": -1.0}'])
+def test_times_that_are_none_are_not_compared(text, tmp_path):
+    program = python(tmp_path, f"echo '{text}'")
+    with pytest.raises(FeedstockError, match="the package cannot be timed") as error:
+        benchmark.compare(program, tmp_path, 1, print)
+    assert f"found:    {text.replace(chr(34), chr(39))}" in str(error.value)
+
+
 def test_a_repro_that_cannot_be_started_is_explained(tmp_path):
     async def job():
         return await repro.run([tmp_path / "python"], [], {})

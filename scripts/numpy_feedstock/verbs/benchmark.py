@@ -94,13 +94,33 @@ def compare(python: Path, wheel: Path, rounds: int, say: Say) -> list[SpeedRow]:
         say(f"round {turn + 1} of {rounds}")
         # the order changes each round, so that other load on the machine slows both
         for kind in sorted(best, reverse=bool(turn % 2)):
-            times = run(python, [str(OPERATIONS)], wheel if kind == "wheel" else None)
+            times = time_operations(python, wheel if kind == "wheel" else None)
             for operation, seconds in times.items():
                 best[kind][operation] = min(seconds, best[kind].get(operation, math.inf))
     return [
         SpeedRow(operation, package, best["wheel"][operation], best["wheel"][operation] / package)
         for operation, package in best["package"].items()
     ]
+
+
+def time_operations(python: Path, wheel: Path | None) -> dict[str, float]:
+    """Return {operation: seconds of one call} of the wheel's numpy, or of the Python's own.
+
+    Raises FeedstockError.
+    """
+    times = run(python, [str(OPERATIONS)], wheel)
+    seconds = list(times.values()) if isinstance(times, dict) else []
+    if not seconds or not all(isinstance(each, float) and each > 0 for each in seconds):
+        raise FeedstockError(
+            f"{_name(wheel)} cannot be timed",
+            expected="seconds for each operation",
+            found=str(times)[:200],
+        )
+    return dict(times)
+
+
+def _name(wheel: Path | None) -> str:
+    return "the wheel" if wheel else "the package"
 
 
 def simd(python: Path, wheel: Path | None = None) -> Any:
@@ -116,7 +136,7 @@ def run(python: Path, command: Sequence[str], wheel: Path | None) -> Any:
     environment = {"PATH": "/usr/bin:/bin"}
     if wheel:
         environment["PYTHONPATH"] = str(wheel)
-    what = f"the {'wheel' if wheel else 'package'} cannot be timed"
+    what = f"{_name(wheel)} cannot be timed"
     try:
         done = subprocess.run([python, *command], env=environment, capture_output=True, text=True)
         if done.returncode == 0:
