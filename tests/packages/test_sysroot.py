@@ -113,6 +113,15 @@ def test_what_glibc_2_28_has_not_does_not_link(compilers, tmp_path, function):
     assert f"undefined reference to `{function}'" in link(compilers, source, "-shared")[1]
 
 
+def test_an_extension_that_does_not_name_libm_links_to_it(compilers, tmp_path):
+    """As numpy's example does, which its slow tests compile. Python has loaded libm anyway."""
+    source = tmp_path / "example.c"
+    source.write_text("double exp(double); double call(double x) { return exp(x); }\n")
+    made, warnings = link(compilers, source, "-shared")
+    assert warnings == ""
+    assert "libm.so.6" in libraries_needed(made)
+
+
 def test_the_headers_are_those_of_glibc_2_28(compilers, tmp_path):
     source = tmp_path / "headers.cpp"
     source.write_text(
