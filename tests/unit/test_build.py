@@ -15,7 +15,7 @@ import pytest
 from helpers import clone, small
 from helpers.command import feedstock
 from numpy_feedstock import cli, git, paths, variant
-from numpy_feedstock.building import bootstrap, workspace
+from numpy_feedstock.building import bootstrap, one_package, workspace
 from numpy_feedstock.building.bootstrap import machine
 from numpy_feedstock.channels import channel
 from numpy_feedstock.errors import FeedstockError, UsageError
@@ -66,13 +66,13 @@ def made(monkeypatch, tmp_path):
 
 def put_from(made, wanted, folder, **fields):
     """Put a package of the bootstrap channel with its record into folder/output."""
-    known = {"inputs": build._inputs(wanted, [made]), "channels": [channel.url(made)]}
+    known = {"inputs": one_package.inputs_of(wanted, [made]), "channels": [channel.url(made)]}
     small.put(wanted, folder, **{**known, **fields})
 
 
 def states(wanted, folder, label="fast", names=("bootstrap",)):
     """The states of a plan, and its table."""
-    plan = build.make_plan(wanted, build.Settings([*names], folder / "output", label))
+    plan = build.make_plan(wanted, one_package.Settings([*names], folder / "output", label))
     with contextlib.redirect_stdout(io.StringIO()) as table:
         build.print_plan(plan, as_json=False)
     with contextlib.redirect_stdout(io.StringIO()) as text:
@@ -131,12 +131,12 @@ def test_a_package_of_the_bootstrap_channel_is_made_again_from_another_one(two, 
 
 def test_the_plan_names_an_interpreter_that_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(build.bootstrap, "check", missing)
-    settings = build.Settings(["bootstrap"], tmp_path, "fast")
+    settings = one_package.Settings(["bootstrap"], tmp_path, "fast")
     wanted = variant.select(["2.3.5"], ["3.14"], ["openblas"], "linux-64")
     (row,) = build.make_plan(wanted, settings)
     assert (row.state, row.problem) == ("to build", "no python3.14 on PATH")
     # another channel brings its own
-    (row,) = build.make_plan(wanted, build.Settings(["/srv/channel"], tmp_path, "fast"))
+    (row,) = build.make_plan(wanted, one_package.Settings(["/srv/channel"], tmp_path, "fast"))
     assert row.problem == ""
 
 
@@ -159,11 +159,11 @@ def test_a_package_that_fails_does_not_stop_the_others(
         if wanted is two[0]:
             raise error
         progress.step("building")
-        return build.Outcome(wanted, build.BUILT, record)
+        return one_package.Outcome(wanted, one_package.BUILT, record)
 
     record = read_record(small.put(two[1], tmp_path))
-    monkeypatch.setattr(build, "build_one", build_one)
-    settings = build.Settings(["bootstrap"], tmp_path, "fast")
+    monkeypatch.setattr(one_package, "build_one", build_one)
+    settings = one_package.Settings(["bootstrap"], tmp_path, "fast")
     outcomes = list(build.build_all(two, settings, Progress()))
     assert [each.state for each in outcomes] == ["failed", "built"]
     errors = capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_the_recorded_commit_is_that_of_before_the_work(two, edited, monkeypatch
         edited.write_text("edited by a person while the package was built")
         made = small.make(tmp_path, 1)
         path = made.rename(made.with_name(wanted.filename))
-        return build.Compiled(path, {}, 5.0, 0, 0)
+        return one_package.Compiled(path, {}, 5.0, 0, 0)
 
     def run_tests(path, channels, label, results, progress):
         results.parent.mkdir(parents=True, exist_ok=True)
@@ -201,10 +201,10 @@ def test_the_recorded_commit_is_that_of_before_the_work(two, edited, monkeypatch
         return {"imports": True}
 
     monkeypatch.setattr(paths, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(build, "compile_one", compile_one)
-    monkeypatch.setattr(build, "run_tests", run_tests)
-    settings = build.Settings([str(tmp_path)], tmp_path / "output", "fast")
-    outcome = build.build_one(two[0], settings, Progress())
+    monkeypatch.setattr(one_package, "compile_one", compile_one)
+    monkeypatch.setattr(one_package, "run_tests", run_tests)
+    settings = one_package.Settings([str(tmp_path)], tmp_path / "output", "fast")
+    outcome = one_package.build_one(two[0], settings, Progress())
     assert git.commit() == f"{commit}-dirty"
     assert outcome.record.commit == commit
     written = read_record(tmp_path / "output" / "linux-64" / two[0].filename)
@@ -219,7 +219,7 @@ def no_work(monkeypatch, tmp_path):
     def compile_one(wanted, channels, progress):
         asked.append(channels)
         made = small.make(tmp_path, len(asked))
-        return build.Compiled(made.rename(made.with_name(wanted.filename)), {}, 5.0, 0, 0)
+        return one_package.Compiled(made.rename(made.with_name(wanted.filename)), {}, 5.0, 0, 0)
 
     def run_tests(path, channels, label, results, progress):
         asked.append(channels)
@@ -228,8 +228,8 @@ def no_work(monkeypatch, tmp_path):
         return {"imports": True}
 
     monkeypatch.setattr(paths, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(build, "compile_one", compile_one)
-    monkeypatch.setattr(build, "run_tests", run_tests)
+    monkeypatch.setattr(one_package, "compile_one", compile_one)
+    monkeypatch.setattr(one_package, "run_tests", run_tests)
     return asked
 
 
@@ -248,13 +248,15 @@ def test_a_password_is_used_and_neither_kept_nor_compared(
     two, no_work, tmp_path, capsys, url, another, public
 ):
     output = tmp_path / "output"
-    outcome = build.build_one(two[0], build.Settings([url], output, "fast"), Progress())
+    outcome = one_package.build_one(two[0], one_package.Settings([url], output, "fast"), Progress())
     assert no_work == 2 * [[channel.url(url)]]
     build.print_result([outcome], output, 1.0, as_json=True)
-    plan = build.make_plan(two, build.Settings([another], output, "fast"))
+    plan = build.make_plan(two, one_package.Settings([another], output, "fast"))
     assert [row.state for row in plan] == ["finished", "to build"]
-    again = build.build_one(two[0], build.Settings([another], output, "fast"), Progress())
-    assert (again.state, again.record.channels) == (build.UP_TO_DATE, [public])
+    again = one_package.build_one(
+        two[0], one_package.Settings([another], output, "fast"), Progress()
+    )
+    assert (again.state, again.record.channels) == (one_package.UP_TO_DATE, [public])
     captured = capsys.readouterr()
     assert json.loads(captured.out)[0]["channels"] == [public]
     assert "keeps no password and no token" in captured.err
@@ -264,21 +266,25 @@ def test_a_password_is_used_and_neither_kept_nor_compared(
 
 
 def test_another_channel_makes_a_package_again(two, no_work, tmp_path):
-    settings = build.Settings(["http://me:s3cr3t@h/c"], tmp_path / "output", "fast")
-    build.build_one(two[0], settings, Progress())
-    other = build.Settings(["http://me:s3cr3t@h/d"], tmp_path / "output", "fast")
+    settings = one_package.Settings(["http://me:s3cr3t@h/c"], tmp_path / "output", "fast")
+    one_package.build_one(two[0], settings, Progress())
+    other = one_package.Settings(["http://me:s3cr3t@h/d"], tmp_path / "output", "fast")
     assert build.make_plan(two, other)[0].state == "to build again"
-    assert build.build_one(two[0], other, Progress()).state == build.BUILT
+    assert one_package.build_one(two[0], other, Progress()).state == one_package.BUILT
 
 
 def test_an_older_record_with_a_password_is_read_and_not_shown(two, tmp_path, capsys):
     url = "http://me:s3cr3t@h/c/"
-    inputs = build._inputs(two[0], [url])
+    inputs = one_package.inputs_of(two[0], [url])
     record = read_record(small.put(two[0], tmp_path, channels=[url], inputs=inputs))
     found, table = states(two, tmp_path, names=[url])
     assert found == ["finished", "to build"]
-    build.print_plan(build.make_plan(two, build.Settings([url], tmp_path, "fast")), as_json=True)
-    build.print_result([build.Outcome(two[0], "up to date", record)], tmp_path, 1.0, as_json=True)
+    build.print_plan(
+        build.make_plan(two, one_package.Settings([url], tmp_path, "fast")), as_json=True
+    )
+    build.print_result(
+        [one_package.Outcome(two[0], "up to date", record)], tmp_path, 1.0, as_json=True
+    )
     assert "s3cr3t" not in table + capsys.readouterr().out
     assert "from: http://***@h/c/" in table
 
@@ -288,10 +294,10 @@ def results(two, tmp_path, *errors):
     found = []
     for wanted, error in zip(two, errors, strict=True):
         if error:
-            found.append(build.Outcome(wanted, build.FAILED, error=error))
+            found.append(one_package.Outcome(wanted, one_package.FAILED, error=error))
         else:
             record = read_record(small.put(wanted, tmp_path))
-            found.append(build.Outcome(wanted, build.BUILT, record))
+            found.append(one_package.Outcome(wanted, one_package.BUILT, record))
     return found
 
 
@@ -347,6 +353,7 @@ import os, signal, sys
 from pathlib import Path
 
 from numpy_feedstock import __main__, paths
+from numpy_feedstock.building import one_package
 from numpy_feedstock.errors import FeedstockError
 from numpy_feedstock.packages.record import read_record
 from numpy_feedstock.verbs import build
@@ -358,7 +365,7 @@ paths.BUILD = Path(folder, "build")
 def build_one(wanted, settings, progress):
     record = read_record(settings.output / wanted.platform / wanted.filename)
     if record:
-        return build.Outcome(wanted, build.BUILT, record)
+        return one_package.Outcome(wanted, one_package.BUILT, record)
     if wanted.blas == "mkl" and wanted.version == "2.3.5":
         raise FeedstockError("red in a test")
     if stop.startswith("SIG"):
@@ -366,7 +373,7 @@ def build_one(wanted, settings, progress):
     raise OSError(int(stop), os.strerror(int(stop)), "/disk/file")
 
 
-build.build_one = build_one
+one_package.build_one = build_one
 sys.exit(__main__.run())
 """
 STOPS = {
@@ -428,7 +435,7 @@ def test_a_disk_that_becomes_full_stops_the_work(
     else:
         output = small_disk
     monkeypatch.setattr(workspace, needs, 512 << 10)
-    monkeypatch.setattr(build, "build_one", build_one)
+    monkeypatch.setattr(one_package, "build_one", build_one)
     options = ["--channel", "bootstrap", "--python", "3.11", "--output", str(output), "--json"]
     assert cli.main(["build", *options]) == 1
     out, err = capsys.readouterr()
