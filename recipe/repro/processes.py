@@ -49,22 +49,27 @@ def run(
     """
     # Files rather than pipes: a pipe that a grandchild holds open would block us.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        process = None
+        # an end that is asked for waits until the process is known: nobody else could kill it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             code = None
             if on_timeout:
                 on_timeout(process.pid)
         finally:
-            if process.returncode is None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if process and process.returncode is None:
                 _kill(process)
         return Outcome(code, _text(stdout), _text(stderr))
 
