@@ -17,7 +17,6 @@ import httpx2
 import pytest
 import rattler
 from rattler.exceptions import GatewayError
-from rattler.networking import Client
 
 from helpers import servers, small
 from helpers.command import feedstock
@@ -462,15 +461,7 @@ def test_a_folder_that_nginx_serves_is_a_channel_also_a_private_one(
     (record,) = prefix.solve([f"{nginx.url}/open/fixed"], ["numpy"])
     assert record.url == f"{nginx.url}/open/fixed/linux-64/{package.name}"
     with pytest.raises(GatewayError, match="401"):
-        prefix.solve(
-            [f"{nginx.url}/private/fixed"],
-            ["numpy"],
-            gateway=rattler.Gateway(client=Client.default_client()),
-        )
+        prefix.solve([f"{nginx.url}/private/fixed"], ["numpy"])
     monkeypatch.setenv("RATTLER_AUTH_FILE", str(tmp_path / "credentials.json"))
-    (record,) = prefix.solve(
-        [f"{nginx.url}/private/fixed"],
-        ["numpy"],
-        gateway=rattler.Gateway(client=Client.default_client()),
-    )
+    (record,) = prefix.solve([f"{nginx.url}/private/fixed"], ["numpy"])
     assert record.url == f"{nginx.url}/private/fixed/linux-64/{package.name}"

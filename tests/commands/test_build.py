@@ -429,11 +429,10 @@ def test_a_disk_that_becomes_full_stops_the_work(
         (small_disk / "fill").write_bytes(bytes(700 << 10))
         raise FeedstockError("a compiler said that no space is left")
 
-    output = tmp_path / "output"
-    if needs == "_BUILD_NEEDS":
-        monkeypatch.setattr(paths, "BUILD", small_disk)
-    else:
-        output = small_disk
+    folders = {"_BUILD_NEEDS": tmp_path / "build", "_PACKAGE_NEEDS": tmp_path / "output"}
+    folders[needs] = small_disk
+    monkeypatch.setattr(paths, "BUILD", folders["_BUILD_NEEDS"])
+    output = folders["_PACKAGE_NEEDS"]
     monkeypatch.setattr(workspace, needs, 512 << 10)
     monkeypatch.setattr(one_package, "build_one", build_one)
     options = ["--channel", "bootstrap", "--python", "3.11", "--output", str(output), "--json"]
