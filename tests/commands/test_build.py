@@ -186,31 +186,6 @@ def edited(tmp_path, monkeypatch):
     return file
 
 
-def test_the_recorded_commit_is_that_of_before_the_work(two, edited, monkeypatch, tmp_path):
-    commit = git.commit()
-
-    def compile_one(wanted, channels, progress):
-        edited.write_text("edited by a person while the package was built")
-        made = small.make(tmp_path, 1)
-        path = made.rename(made.with_name(wanted.filename))
-        return one_package.Compiled(path, {}, 5.0, 0, 0)
-
-    def run_tests(path, channels, label, results, progress):
-        results.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text("<testsuite><testcase classname='a' name='b'/></testsuite>")
-        return {"imports": True}
-
-    monkeypatch.setattr(paths, "LOGS", tmp_path / "logs")
-    monkeypatch.setattr(one_package, "compile_one", compile_one)
-    monkeypatch.setattr(one_package, "run_tests", run_tests)
-    settings = one_package.Settings([str(tmp_path)], tmp_path / "output", "fast")
-    outcome = one_package.build_one(two[0], settings, Progress())
-    assert git.commit() == f"{commit}-dirty"
-    assert outcome.record.commit == commit
-    written = read_record(tmp_path / "output" / "linux-64" / two[0].filename)
-    assert written == outcome.record
-
-
 @pytest.fixture
 def no_work(monkeypatch, tmp_path):
     """Neither compiles nor tests. Returns the channels that it was asked to build and test from."""
@@ -231,6 +206,25 @@ def no_work(monkeypatch, tmp_path):
     monkeypatch.setattr(one_package, "compile_one", compile_one)
     monkeypatch.setattr(one_package, "run_tests", run_tests)
     return asked
+
+
+def test_the_recorded_commit_is_that_of_before_the_work(
+    two, edited, no_work, monkeypatch, tmp_path
+):
+    commit = git.commit()
+    compile_one = one_package.compile_one
+
+    def edit_and_compile(*arguments):
+        edited.write_text("edited by a person while the package was built")
+        return compile_one(*arguments)
+
+    monkeypatch.setattr(one_package, "compile_one", edit_and_compile)
+    settings = one_package.Settings([str(tmp_path)], tmp_path / "output", "fast")
+    outcome = one_package.build_one(two[0], settings, Progress())
+    assert git.commit() == f"{commit}-dirty"
+    assert outcome.record.commit == commit
+    written = read_record(tmp_path / "output" / "linux-64" / two[0].filename)
+    assert written == outcome.record
 
 
 @pytest.mark.parametrize(
