@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from numpy_feedstock import paths
+from numpy_feedstock import json_files, paths
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.measuring import figures, hang_plot, measurements
 
@@ -74,7 +74,7 @@ def test_a_result_names_no_folder_of_the_machine(path):
 @pytest.mark.parametrize("name", measurements.KINDS)
 def test_a_result_is_read_as_it_was_written(name):
     result = measurements.load(name)
-    assert type(result).from_json(result.as_json()) == result
+    assert json_files.parse(result.as_json(), type(result)) == result
     assert all(dataclasses.is_dataclass(row) for row in result.rows)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from .. import files, json_files, paths
 from ..errors import UsageError
@@ -126,11 +126,6 @@ class Measurement:
     def as_json(self) -> str:
         """Return the text of the result's file."""
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Return the result from the text that ``as_json`` returned. Raises ValueError."""
-        return json_files.parse(text, cls)
 
 
 @dataclass(frozen=True)

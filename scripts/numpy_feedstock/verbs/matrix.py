@@ -63,11 +63,12 @@ def execute(args: argparse.Namespace) -> int:
 
     Raises FeedstockError.
     """
+    platform = channel.this_platform()
     wanted = variant.select(
         args.numpy or [variant.ALL],
         args.python or [variant.ALL],
-        args.blas or variant.default_flavours(channel.this_platform()),
-        channel.this_platform(),
+        args.blas or variant.default_flavours(platform),
+        platform,
     )
     check_folder(args.output, args.controls)
     if args.record:
