@@ -64,7 +64,7 @@ def run(
     except EOFError:
         process.join()
         raise FeedstockError(
-            f"the build process died (exit code {process.exitcode})", log=log
+            f"a process of this command died (exit code {process.exitcode})", log=log
         ) from None
     finally:
         _end(process)

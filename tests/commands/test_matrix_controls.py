@@ -84,17 +84,7 @@ def put(wanted, folder, members, depends=(), **fields):
     entry = {**json.loads(index.read_text()), "sha256": files.sha256(path)}
     shutil.rmtree(unpacked)
     small.write_record(path, **fields)
-    add_to_index(subdir, {path.name: {**entry, "size": path.stat().st_size}})
-
-
-def add_to_index(subdir, entries):
-    """Write what the solver reads, without the indexer, which takes seconds."""
-    index = subdir / "repodata.json"
-    known = json.loads(index.read_text())["packages.conda"] if index.exists() else {}
-    for folder, found in ((subdir, {**known, **entries}), (subdir.parent / "noarch", {})):
-        folder.mkdir(exist_ok=True)
-        content = {"info": {"subdir": folder.name}, "packages": {}, "packages.conda": found}
-        (folder / "repodata.json").write_text(json.dumps(content))
+    small.add_to_index(subdir, {path.name: {**entry, "size": path.stat().st_size}})
 
 
 def pair():
@@ -188,7 +178,7 @@ def test_a_dependency_that_is_gone_does_not_stop_the_others(tmp_path, capsys):
     put(mkl, tmp_path, GOOD, depends=["gone"])
     put(openblas, tmp_path, contents(SAYS.format("LATENT")))
     gone = {"name": "gone", "version": "1", "build": "0", "build_number": 0, "depends": []}
-    add_to_index(tmp_path / "output" / mkl.platform, {"gone-1-0.conda": gone})
+    small.add_to_index(tmp_path / "output" / mkl.platform, {"gone-1-0.conda": gone})
     code, verdicts, said = ask(tmp_path, capsys)
     assert (code, verdicts) == (1, ["UNKNOWN", "LATENT"]), said
     assert "cannot be installed" in said and "failed to fetch gone-1-0.conda" in said

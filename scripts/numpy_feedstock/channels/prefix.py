@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_numpy import gate
 
-from .. import files, paths, redact
+from .. import child, files, paths, redact
 from ..errors import FeedstockError, UsageError
 from ..packages.record import RECORD, beside, usable_record
 from ..packages.specs import exactly
@@ -99,8 +99,7 @@ def built_with(path: Path) -> list[str]:
 
 def install(channels: Sequence[str], specs: Sequence[str], prefix: Path) -> Path:
     """Solve, and install into a new prefix. Returns the prefix. Raises FeedstockError."""
-    with _explained(f"cannot be installed: {', '.join(specs)}"):
-        _install(solve(channels, specs), prefix)
+    _in_a_process(_install, channels, specs, prefix)
     return prefix
 
 
@@ -113,13 +112,63 @@ def install_package(path: Path, more: Sequence[str], prefix: Path) -> Path:
     Returns the prefix. Raises FeedstockError, also when the channel's index is of other bytes
     than the package has. Those would be installed without a word.
     """
+    _in_a_process(_install_package, path, sources(path), more, prefix)
+    return prefix
+
+
+def assemble(path: Path, channels: Sequence[str], more: Sequence[str], prefix: Path) -> None:
+    """Put a package and what it needs into a new prefix, for a rootfs that has its own Python.
+
+    path : of the package
+    channels : URLs
+    more : match specs of what else is wanted
+
+    Raises FeedstockError.
+    """
+    _in_a_process(_assemble, path, channels, more, prefix)
+
+
+def _in_a_process(function: Callable[..., None], *args: Any) -> None:
+    """Run a function that installs: ``function(*args, cache, say)``.
+
+    After an error, py-rattler's threads go on writing into the prefix. They end with the
+    process, so that the prefix can be removed. Raises FeedstockError.
+    """
+    child.run(function, *args, paths.PACKAGE_CACHE, log=paths.LOGS / "install.log")
+
+
+def _install(
+    channels: Sequence[str], specs: Sequence[str], prefix: Path, cache: Path, say: Say
+) -> None:
+    with _explained(f"cannot be installed: {', '.join(specs)}"):
+        _link(solve(channels, specs), prefix, cache)
+
+
+def _install_package(
+    path: Path, channels: Sequence[str], more: Sequence[str], prefix: Path, cache: Path, say: Say
+) -> None:
     specs = [exactly(path), *more]
-    channels = sources(path)
     with _explained(f"cannot be installed: {', '.join(specs)}"):
         records = solve(channels, specs)
         _refuse_other_bytes(path, records)
-        _install(records, prefix)
-    return prefix
+        _link(records, prefix, cache)
+
+
+def _assemble(
+    path: Path, channels: Sequence[str], more: Sequence[str], prefix: Path, cache: Path, say: Say
+) -> None:
+    from rattler.package_streaming import extract
+    from rattler_build import Package
+
+    with (
+        _explained(f"cannot be installed: {path.name}"),
+        tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins,
+    ):
+        package = Package.from_file(path)
+        needs = [spec for spec in package.depends if not spec.startswith("__")]
+        _write_stand_ins(Path(stand_ins), package.build_string)
+        _link(solve([channel.url(stand_ins), *channels], [*needs, *more]), prefix, cache)
+        extract(path, prefix)
 
 
 def _refuse_other_bytes(path: Path, records: "Sequence[rattler.RepoDataRecord]") -> None:
@@ -133,31 +182,6 @@ def _refuse_other_bytes(path: Path, records: "Sequence[rattler.RepoDataRecord]")
             found=f"sha256 {', '.join(found) or 'none'}",
             remedy=f"remove {beside(path, RECORD).name} there, and build it again",
         )
-
-
-def assemble(
-    path: Path, channels: Sequence[str], more: Sequence[str], folder: Path, say: Say = print
-) -> None:
-    """Put a package and what it needs into a new prefix, for a rootfs that has its own Python.
-
-    path : of the package
-    channels : URLs
-    more : match specs of what else is wanted
-
-    Raises FeedstockError.
-    """
-    from rattler.package_streaming import extract
-    from rattler_build import Package
-
-    with (
-        _explained(f"cannot be installed: {path.name}"),
-        tempfile.TemporaryDirectory(prefix="rootfs-channel-") as stand_ins,
-    ):
-        package = Package.from_file(path)
-        needs = [spec for spec in package.depends if not spec.startswith("__")]
-        _write_stand_ins(Path(stand_ins), package.build_string)
-        _install(solve([channel.url(stand_ins), *channels], [*needs, *more]), folder)
-        extract(path, folder)
 
 
 @contextlib.contextmanager
@@ -175,7 +199,7 @@ def _explained(what: str) -> Iterator[None]:
         raise FeedstockError(what, found=redact.urls_in(str(error).strip())) from None
 
 
-def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
+def _link(records: "Sequence[rattler.RepoDataRecord]", prefix: Path, cache: Path) -> None:
     import asyncio
 
     import rattler
@@ -184,7 +208,7 @@ def _install(records: "Sequence[rattler.RepoDataRecord]", prefix: Path) -> None:
         rattler.install(
             list(records),
             prefix,
-            cache_dir=paths.PACKAGE_CACHE,
+            cache_dir=cache,
             show_progress=False,
             client=channel.client(),
         )

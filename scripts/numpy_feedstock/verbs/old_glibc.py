@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import child, options, paths
+from .. import options, paths
 from ..building import bootstrap
 from ..channels import channel, prefix
 from ..channels.output import all_packages
@@ -203,14 +203,8 @@ def check_package(package: "Package", folder: Path, progress: Progress) -> Itera
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="old-glibc-") as stage:
         python = rootfs.interpreter(folder, python_of(package))
         setup = Setup(package, folder, python, Path(stage))
-        child.run(
-            prefix.assemble,
-            Path(package.path),
-            channels_of(package, progress),
-            TEST_TOOLS,
-            setup.prefix,
-            log=paths.LOGS / "old-glibc.log",
-        )
+        channels = channels_of(package, progress)
+        prefix.assemble(Path(package.path), channels, TEST_TOOLS, setup.prefix)
         shutil.copytree(repro.FOLDER, setup.stage / "repro")
         yield from check_setup(setup, here, progress)
 
