@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import sys
 
 import pytest
 
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.measuring import repro
+
+SLEEPS = "import time; time.sleep(1000)"
 
 
 def hang(setting, main_late, hangs, trials, crashes=()):
@@ -82,3 +85,23 @@ def test_the_first_error_ends_the_other_jobs():
     with pytest.raises(UsageError, match="no compiler"):
         repro.run_all([waits, fails], at_a_time=2)
     assert ended == [True]
+
+
+def test_who_is_interrupted_while_a_repro_starts_leaves_none_behind(monkeypatch):
+    started, start = [], asyncio.create_subprocess_exec
+
+    async def interrupted():
+        running = asyncio.create_task(repro.run([sys.executable, "-c", SLEEPS], [], {}))
+
+        async def start_and_interrupt(*words, **options):
+            started.append(await start(*words, **options))
+            running.cancel()
+            await asyncio.sleep(0)  # the process runs, and who started it does not know it yet
+            return started[0]
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", start_and_interrupt)
+        await running
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    assert started[0].returncode is not None

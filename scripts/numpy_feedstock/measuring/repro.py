@@ -5,11 +5,14 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import paths
 from ..errors import FeedstockError, UsageError, refusal
 from .measurements import Share
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
 
 FOLDER = paths.RECIPE.parent / "repro"
 PROGRAM = FOLDER / "repro.py"
@@ -92,11 +95,24 @@ async def run(
 
     Raises UsageError when the repro could not try something, FeedstockError when it fails.
     """
+    process = await _start([*command, "--json", *map(str, args)], environment)
+    try:
+        output, errors = await process.communicate()
+    finally:
+        await _end(process)
+    return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
+
+
+async def _start(words: Sequence[str | Path], environment: Mapping[str, str]) -> "Process":
+    """Start the repro and return its process. Raises FeedstockError.
+
+    Who cancels this meanwhile waits until the process is known and has ended. Nobody else could
+    end it.
+    """
     import asyncio
 
-    words = [*command, "--json", *map(str, args)]
-    try:
-        process = await asyncio.create_subprocess_exec(
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
             *words,
             env=environment,
             start_new_session=True,
@@ -104,17 +120,23 @@ async def run(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
     except OSError as error:
         raise FeedstockError("the repro cannot be started", found=refusal(error)) from None
     except ValueError as error:  # a NUL in a word
         raise FeedstockError("the repro cannot be started", found=f"{error}: {words}") from None
-    try:
-        output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.terminate()  # on SIGTERM the repro ends the processes that it started
-            await process.wait()
-    return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
+
+
+async def _end(process: "Process") -> None:
+    """End the repro, if it runs. On SIGTERM it ends the processes that it started."""
+    if process.returncode is None:
+        process.terminate()
+        await process.wait()
 
 
 def check_trials(trials: int, timeout: float) -> None:
