@@ -19,7 +19,7 @@ from helpers.numpy_init import PATCHED, UNGATED
 from helpers.shipped import RELEASE, solve
 from numpy_feedstock import cli, files
 from numpy_feedstock.channels import broken, channel, channel_folder, channel_patch, prefix
-from numpy_feedstock.packages import checks, specs
+from numpy_feedstock.packages import patch, specs
 
 MIRRORED, NEUTRAL, OURS = "mkl_py311hbad_0", "py311hneutral_0", "mkl_py311hours_100"
 WITH_MKL = ["numpy=2.3.5", "blas=*=mkl"]
@@ -394,7 +394,7 @@ def test_a_list_that_is_not_there_and_a_folder_that_is_no_channel(tmp_path, caps
 
 def test_the_shipped_list_names_releases_that_need_the_patch_and_each_exact_file():
     entries = broken.read()
-    assert {entry.package.split("-")[2] for entry in entries} == checks.applies_to()
+    assert {entry.package.split("-")[2] for entry in entries} == patch.applies_to()
     assert all(entry.sha256 and entry.only_with == "mkl" for entry in entries)
     assert len({entry.sha256 for entry in entries}) == len(entries)
 

@@ -16,6 +16,7 @@ from rattler.package_streaming import extract
 
 from helpers import command, repack, small
 from helpers.command import feedstock
+from helpers.numpy_init import PATCH
 from helpers.shipped import PYTHON, RELEASE
 from numpy_feedstock import child, files, paths
 from numpy_feedstock.channels import channel, channel_folder, prefix
@@ -115,8 +116,7 @@ def test_the_provenance_says_what_a_package_was_made_of_and_how_it_was_tested(
         each.get("name", each.get("uri")): each["digest"]["sha256"]
         for each in build["resolvedDependencies"]
     }
-    (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-    assert made_of[f"info/recipe/patches/{patch.name}"] == files.sha256(patch)
+    assert made_of[f"info/recipe/patches/{PATCH.name}"] == files.sha256(PATCH)
     (source,) = (name for name in made_of if name.startswith("https:"))
     assert source.endswith(f"numpy-{RELEASE}.tar.gz") and made_of[source].startswith("784db1dc")
     assert any(name.startswith("build: gcc_linux-64-") for name in made_of)

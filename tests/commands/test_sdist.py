@@ -14,6 +14,7 @@ import pytest
 from numpy_feedstock import child, paths
 from numpy_feedstock.building import builder, sdist
 from numpy_feedstock.errors import FeedstockError
+from numpy_feedstock.packages import patch
 
 # nothing listens there: a download would fail
 URL = "http://127.0.0.1:9/releases/numpy-0.0.1.tar.gz"
@@ -27,10 +28,7 @@ def kept(tmp_path, monkeypatch):
     (tmp_path / "numpy-0.0.1").mkdir()
     (tmp_path / "numpy-0.0.1" / "README").write_text("the source")
     (tmp_path / "numpy-0.0.1" / "numpy").mkdir()
-    (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
-    hunk = patch.read_text().split("\n@@", 1)[1].splitlines(keepends=True)[1:]
-    before = "".join(line[1:] for line in hunk if line[0] in " -")
-    (tmp_path / "numpy-0.0.1" / "numpy" / "__init__.py").write_text(before)
+    (tmp_path / "numpy-0.0.1" / "numpy" / "__init__.py").write_bytes(patch.hunk().before)
     archive = tmp_path / "sdists" / "numpy-0.0.1.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "numpy-0.0.1", "numpy-0.0.1")

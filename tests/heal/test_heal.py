@@ -16,12 +16,12 @@ import heal_numpy
 from helpers import installed, pythons
 from helpers.healer import audit, heal
 from helpers.installed import bytecode_of, import_numpy, source_of
+from helpers.numpy_init import PATCH
 from numpy_feedstock import paths
 from numpy_feedstock.measuring import released
 
 KINDS = ("pip", "uv", "rattler")
 RELEASES = ("2.3.5", "2.4.0", "2.4.1", "2.4.2", "2.4.3", "2.4.4")
-(PATCH,) = (paths.RECIPE.parent / "patches").glob("*.patch")
 
 
 def test_the_hunk_is_that_of_the_patch():

@@ -2,8 +2,7 @@
 
 import textwrap
 
-from numpy_feedstock import paths
-from numpy_feedstock.packages import python_checks
+from numpy_feedstock.packages import patch, python_checks
 
 # modelled on numpy/__init__.py
 MODULE = """
@@ -55,7 +54,7 @@ CALL = (
     + END
 )
 GATE = "if sys.platform != 'darwin': return"
-(PATCH,) = (paths.RECIPE.parent / "patches").glob("*.patch")
+PATCH = patch.file()
 
 
 def indent(text):

@@ -12,7 +12,7 @@ import pytest
 
 from helpers import repack, verified
 from numpy_feedstock import cli, paths, policy, variant
-from numpy_feedstock.packages import checks, elf
+from numpy_feedstock.packages import checks, elf, patch
 
 METADATA = checks.policy()["metadata"]
 
@@ -56,7 +56,7 @@ def test_every_difference_from_conda_forge_says_why():
 
 
 def test_the_patch_itself_says_which_releases_need_it():
-    assert checks.applies_to() == set(variant.known_releases())
+    assert patch.applies_to() == set(variant.known_releases())
 
 
 def test_the_files_that_must_travel_are_those_of_the_recipe():

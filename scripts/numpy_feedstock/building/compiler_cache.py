@@ -23,6 +23,7 @@ from typing import Any
 
 from .. import child, paths
 from ..errors import FeedstockError
+from ..progress import Say
 
 # what the recipe lets through: the path of sccache, and the address of its server
 VARIABLES = ("NUMPY_COMPILER_CACHE", "SCCACHE_SERVER_UDS")
@@ -58,7 +59,6 @@ _LOOKS = 20
 _END_SECONDS = 10
 
 Counts = tuple[int, int]
-Say = Callable[[str], None]
 
 
 def program() -> Path:

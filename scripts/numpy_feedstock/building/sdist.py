@@ -14,18 +14,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import paths, redact
 from ..errors import FeedstockError
+from ..progress import Say
 
 # the recipe takes the archive from the URL in this environment variable
 VARIABLE = "NUMPY_SOURCE"
 # prints pip's default index, which counts when pip's configuration names none
 _DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-
-Say = Callable[[str], None]
 
 
 def provide(

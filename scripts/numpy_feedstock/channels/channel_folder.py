@@ -17,9 +17,8 @@ from typing import IO, Any
 
 from .. import child, paths
 from ..errors import FeedstockError, UsageError
+from ..progress import Say
 from . import repodata
-
-Say = Callable[[str], None]
 
 FREE_SPACE = "free some space and run the same command again"
 # the patch package, in noarch: the indexer changes other packages' entries by it

@@ -15,9 +15,10 @@ from rattler_build import assemble_package
 from .. import files
 from ..errors import FeedstockError, UsageError
 from ..packages.package_info import read_index
+from ..progress import Say
 from . import channel_folder, repodata
 from .broken import BrokenBuild
-from .channel_folder import PATCH_PACKAGE, Say
+from .channel_folder import PATCH_PACKAGE
 from .repodata import Entries, Entry
 
 Json = dict[str, Any]

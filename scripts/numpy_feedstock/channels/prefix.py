@@ -16,6 +16,7 @@ from audit_numpy import gate
 
 from .. import child, files, paths, redact
 from ..errors import FeedstockError, UsageError
+from ..packages import patch
 from ..packages.record import RECORD, beside, usable_record
 from ..packages.specs import exactly
 from ..progress import Say
@@ -289,7 +290,6 @@ def _variables(shown: str) -> dict[str, str]:
 
 def undo_patch(prefix: Path) -> None:
     """Make the installed numpy the unpatched one again: the control. Raises FeedstockError."""
-    (patch,) = (paths.RECIPE.parent / "patches").glob("*.patch")
     inits = list(prefix.glob("lib/python3.*/site-packages/numpy/__init__.py"))
     if len(inits) != 1:
         raise FeedstockError(f"one numpy is needed to undo the patch in {prefix}", found=len(inits))
@@ -302,7 +302,7 @@ def undo_patch(prefix: Path) -> None:
     # git takes the patch's paths from here, and not from a repository around the prefix
     no_repository: Mapping[str, str] = {**os.environ, "GIT_CEILING_DIRECTORIES": str(prefix)}
     done = subprocess.run(
-        ["git", "apply", "--reverse", patch],
+        ["git", "apply", "--reverse", patch.file()],
         cwd=site_packages,
         env=no_repository,
         capture_output=True,
@@ -312,7 +312,7 @@ def undo_patch(prefix: Path) -> None:
     if done.returncode or gate(init.read_text()) != "ungated":
         raise FeedstockError(
             f"the patch could not be undone: {init}",
-            expected=f"the numpy that {patch.name} leaves",
+            expected=f"the numpy that {patch.file().name} leaves",
             found=done.stderr.strip() or "the check is gated all the same",
             remedy="build the package again, if it is of an older patch",
         )

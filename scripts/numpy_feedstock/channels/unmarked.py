@@ -9,7 +9,7 @@ from pathlib import Path
 from audit_numpy import gate
 
 from .. import files
-from ..packages import archive, checks, hotfix
+from ..packages import archive, hotfix, patch
 from ..packages.package_info import read_index
 from . import channel_folder, channel_patch
 from .broken import BrokenBuild
@@ -19,7 +19,7 @@ _NEEDS_MKL = re.compile(r"mkl\b|(libblas|blas) .*mkl")
 
 @functools.cache
 def _numpy() -> re.Pattern[str]:
-    releases = "|".join(map(re.escape, sorted(checks.applies_to())))
+    releases = "|".join(map(re.escape, sorted(patch.applies_to())))
     # in Anaconda's own channel the files are in numpy-base
     return re.compile(rf"numpy(-base)?-({releases})-")
 

@@ -15,14 +15,12 @@ from typing import Any
 from .. import paths
 from ..errors import shown
 from ..policy import TooSlow, policy, time_limit
+from ..progress import Say
 from . import elf, python_checks, twin_checks
 from .archive import ENDINGS
 from .canonical import PREFIX
-from .patch import applies_to as applies_to
 from .specs import lowest_allowed
 from .unpacked import INDEX, RUN_EXPORTS, Fault, Unpacked
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import files
@@ -11,10 +11,9 @@ from ..packages import hotfix
 from ..packages.checks import findings
 from ..packages.record import Record, read_record
 from ..packages.unpacked import Unpacked, unpack
+from ..progress import Say
 from . import provenance
 from .provenance import Json, Subject
-
-Say = Callable[[str], None]
 
 BOOTSTRAP = "bootstrap"
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tabulate import tabulate
@@ -27,7 +27,7 @@ from ..errors import FeedstockError, UsageError, shown
 from ..packages import bytecode, hotfix, originals
 from ..packages.hotfix import NotAffected, Original, Twin
 from ..packages.originals import Source
-from ..progress import Progress
+from ..progress import Progress, Say
 
 EPILOG = """\
 examples:
@@ -125,7 +125,7 @@ def _heal_into(
     sources: list[Source],
     pythons: list[bytecode.Python],
     output: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> list[Row]:
     with channel_folder.locked(output, say), _work_folder() as work:
         rows = Batch(pythons, output, say, work).run(sources)
@@ -160,7 +160,7 @@ class Batch:
         self,
         pythons: list[bytecode.Python],
         output: Path,
-        say: Callable[[str], None],
+        say: Say,
         work: Path | None,
     ) -> None:
         """work : folder for unfinished twins; None to write nothing"""

@@ -5,13 +5,13 @@ import dataclasses
 import importlib
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ...errors import FeedstockError, UsageError
+from ...progress import Say
 
-Say = Callable[[str], None]
 Wanted = Mapping[tuple[str, str], str]  # {(subdir, file name): sha256}
 
 

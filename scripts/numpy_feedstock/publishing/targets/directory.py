@@ -10,7 +10,8 @@ from typing import Self
 from ... import files
 from ...channels import channel_folder
 from ...errors import UsageError
-from . import Say, Taken, Target, TargetUrl, Wanted
+from ...progress import Say
+from . import Taken, Target, TargetUrl, Wanted
 
 # seconds; a file that changes twice within a tick of the clock keeps its times
 _SECONDS_OF_A_TICK = 2

@@ -24,7 +24,8 @@ from rattler.index import S3Credentials, index_s3
 from ... import child, http_client, paths, redact
 from ...channels import channel_folder, repodata
 from ...errors import FeedstockError, UsageError
-from . import Say, Taken, Target, TargetUrl, Wanted, check_bytes, credentials, no_such_kind
+from ...progress import Say
+from . import Taken, Target, TargetUrl, Wanted, check_bytes, credentials, no_such_kind
 
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and the files in ~/.aws"
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")

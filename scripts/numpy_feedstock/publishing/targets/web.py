@@ -9,7 +9,8 @@ from typing import Any
 from ...channels import repodata
 from ...errors import FeedstockError
 from ...http_client import Answer, Client
-from . import Say, Target, Wanted
+from ...progress import Say
+from . import Target, Wanted
 
 SECONDS_TO_INDEX = 120
 
