@@ -74,12 +74,14 @@ def add_python(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def add_blas(parser: argparse.ArgumentParser) -> None:
+def add_blas(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--blas``, repeatable; ``default`` is a text for the help."""
     parser.add_argument(
         "--blas",
         action="append",
         metavar="FLAVOUR",
-        help="openblas, mkl-2025, mkl-2026, mkl for both of these, or all; repeatable",
+        help="openblas, mkl-2025, mkl-2026, mkl for both of these, or all; repeatable "
+        f"(default: {default})",
     )
 
 
@@ -104,15 +106,22 @@ def add_packages(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_tested(parser: argparse.ArgumentParser) -> None:
-    """Add options that choose tested packages; ``output.tested`` takes the values."""
+def add_tested(
+    parser: argparse.ArgumentParser,
+    blas: str = "openblas, mkl-2025 (also: mkl), mkl-2026, or all; repeatable "
+    "(default: mkl-2025 and openblas)",
+) -> None:
+    """Add options that choose tested packages; ``output.tested`` takes the values.
+
+    blas : the help of ``--blas``
+    """
     parser.add_argument(
         "--numpy",
         default=DEFAULT_RELEASE,
         metavar="RELEASE",
         help=f"numpy release (default: {DEFAULT_RELEASE})",
     )
-    add_blas(parser)
+    parser.add_argument("--blas", action="append", metavar="FLAVOUR", help=blas)
     add_output(parser, "channel that the packages are in")
 
 

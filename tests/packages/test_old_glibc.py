@@ -86,7 +86,7 @@ def test_a_package_that_needs_a_newer_glibc_is_red_and_not_run(altered):
     here = rootfs.glibc(Path("/"))
     assert code == 1 and list(findings) == ["glibc"]
     assert findings["glibc"]["expected"] == f"__glibc at most {here}"
-    assert findings["glibc"]["found"] == f"needs __glibc >=2.99, the root has {here}"
+    assert findings["glibc"]["found"] == f"needs __glibc >=2.99, the rootfs has {here}"
 
 
 def test_a_package_that_only_says_it_runs_there_is_found_out(altered, tmp_path):

@@ -20,7 +20,7 @@ HERE = Path("/")
 
 
 def refusal():
-    """Why this machine lets nobody enter a root; None where it does."""
+    """Why this machine lets nobody enter a rootfs; None where it does."""
     try:
         rootfs.glibc(HERE)
     except UsageError as error:
@@ -55,7 +55,7 @@ def test_its_glibc_and_python_are_asked_in_the_root():
 def test_a_python_that_no_debian_has_is_refused_before_anything_is_made():
     with pytest.raises(
         UsageError,
-        match=r"no Debian has the source of python3.12 for a root\n  known:  3.11 \(bookworm\), 3",
+        match=r"no Debian has the source of python3.12 for a rootfs\n  known:  3.11 \(bookworm\)",
     ):
         rootfs.made("3.12")
 
@@ -173,7 +173,7 @@ def test_without_root_user_namespaces_do(tmp_path):
     )
     output, errors = process.communicate(timeout=60)
     assert output.strip() == rootfs.glibc(HERE)
-    assert "making a root needs root" in errors
+    assert "making a rootfs needs the user root" in errors
 
 
 def put_on_path(folder, name, script):
@@ -198,7 +198,7 @@ def test_an_unshare_that_is_too_old_is_named(tmp_path):
         tmp_path, "unshare", "echo \"unshare: unrecognized option '--kill-child'\" >&2; exit 1"
     )
     _, errors = start("rootfs.glibc(HERE)", PATH=path).communicate(timeout=60)
-    assert "this machine's unshare is too old to enter a root" in errors
+    assert "this machine's unshare is too old to enter a rootfs" in errors
     assert "expected: util-linux 2.32 or later" in errors
 
 
@@ -261,7 +261,9 @@ def test_with_neither_root_nor_user_namespaces_it_says_so():
         "rootfs.glibc(HERE)", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"
     )
     _, errors = process.communicate(timeout=60)
-    assert "UsageError: entering a root needs root or user namespaces\n  found: " in errors
+    assert (
+        "UsageError: entering a rootfs needs the user root or user namespaces\n  found: " in errors
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])

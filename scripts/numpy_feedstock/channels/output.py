@@ -22,7 +22,7 @@ def all_packages() -> list[Path]:
 def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[str, Path]:
     """Return {flavour: path} of the tested packages of a release for the running Python.
 
-    flavours : None for all
+    flavours : "mkl" for the default flavour of MKL; None for one of each BLAS, "all" for all
     output : folder of the channel
 
     Raises UsageError for a package that is not built and tested, or has a red test.

@@ -194,9 +194,9 @@ def made(python: str) -> tuple[Path, bool]:
     if python not in SOURCES:
         known = ", ".join(f"{minor} ({suite})" for minor, suite in SOURCES.items())
         raise UsageError(
-            f"no Debian has the source of python{python} for a root",
+            f"no Debian has the source of python{python} for a rootfs",
             known=known,
-            remedy="name a root directory with --root",
+            remedy="name a rootfs with --root",
         )
     folder = paths.BUILD / f"root-{python}"
     return folder, files.json_object(folder / MARKER) == _made_from(python)
@@ -226,7 +226,7 @@ def _make(folder: Path, python: str, progress: Progress) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     log.unlink(missing_ok=True)
     tree = partial / "root"
-    progress.step(f"making a root of Debian 11 (once, about 2 minutes); log: {log}")
+    progress.step(f"making a rootfs of Debian 11 (once, about 2 minutes); log: {log}")
     child.run(_debootstrap, tree, _mirror(), log=log, say=progress.working)
     progress.step(f"building CPython {python} in it (once, about 2 minutes)")
     child.run(_build_python, tree, python, _mirror(), log=log, say=progress.working)
@@ -239,13 +239,13 @@ def check_can_make() -> None:
     """Raise UsageError when this machine lacks something to make a rootfs."""
     if os.geteuid() or "--map-root-user" in _isolated():
         raise UsageError(
-            "making a root needs root",
-            remedy="run it as root, or name a root directory with --root",
+            "making a rootfs needs the user root",
+            remedy="run it as root, or name a rootfs with --root",
         )
     if not shutil.which("apt-get"):
         raise UsageError(
-            "a root is made from Debian's packages, and apt-get is not here",
-            remedy="name a root directory with --root",
+            "a rootfs is made from Debian's packages, and apt-get is not here",
+            remedy="name a rootfs with --root",
         )
 
 
@@ -257,7 +257,7 @@ def _isolated() -> list[str]:
     """
     if not shutil.which("unshare"):
         raise UsageError(
-            "entering a root needs the program unshare",
+            "entering a rootfs needs the program unshare",
             found="no unshare on PATH",
             remedy="install util-linux",
         )
@@ -270,13 +270,13 @@ def _isolated() -> list[str]:
     found = tried.stderr.strip()
     if "unrecognized option" in found:
         raise UsageError(
-            "this machine's unshare is too old to enter a root",
+            "this machine's unshare is too old to enter a rootfs",
             expected="util-linux 2.32 or later",
             found=found.splitlines()[0],
             remedy="install a newer util-linux",
         )
     raise UsageError(
-        "entering a root needs root or user namespaces",
+        "entering a rootfs needs the user root or user namespaces",
         found=found,
         remedy="run it as root, or allow user namespaces",
     )
@@ -296,7 +296,7 @@ def _mirror() -> str:
     if archive is None:
         raise UsageError(
             f"no archive that apt is configured for answers with Debian's {SUITE}",
-            remedy="name a root directory with --root",
+            remedy="name a rootfs with --root",
         )
     return archive
 
@@ -362,5 +362,5 @@ def _call(what: str, argv: Sequence[str | Path], say: Say, **options: Any) -> No
             tail.append(f"  | {line.rstrip()}")
     if process.returncode:
         raise FeedstockError(
-            "\n".join([f"making the root failed: {what}: exit code {process.returncode}", *tail])
+            "\n".join([f"making the rootfs failed: {what}: exit code {process.returncode}", *tail])
         )

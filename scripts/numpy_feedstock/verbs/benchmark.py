@@ -32,7 +32,7 @@ _SIMD = "import json, numpy; print(json.dumps(numpy.show_config(mode='dicts')['S
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
-    options.add_tested(parser)
+    options.add_tested(parser, "openblas, mkl-2025 or mkl-2026 (default: openblas)")
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="runs of each, in turns (default: 5)"
     )

@@ -83,7 +83,7 @@ class Sources:
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_numpy(parser, default=options.DEFAULT_RELEASE)
     options.add_python(parser, default="the running one")
-    options.add_blas(parser)
+    options.add_blas(parser, default="mkl-2025 and openblas")
     options.add_output(parser, "channel that the packages go to")
     options.add_channel(parser)
     parser.add_argument(

@@ -86,7 +86,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help=(
-            "a Linux in a directory, to run them on its glibc too, repeatable; "
+            "a Linux in a directory (a rootfs), to run them on its glibc too, repeatable; "
             "`feedstock old-glibc` makes build/root-3.11"
         ),
     )

@@ -1,4 +1,4 @@
-"""Look for faults in the form of the repository's own files: code, scripts and CI files.
+"""lint: look for faults in the form of the repository's own files: code, scripts and CI files.
 
 Each tool has a pinned version and lives in build/. The first use installs them from the
 package indexes of pip and npm. Later uses need no network.

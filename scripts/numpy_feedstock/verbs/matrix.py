@@ -47,7 +47,7 @@ UNKNOWN = "UNKNOWN"
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_numpy(parser, default="all")
     options.add_python(parser, default="all")
-    options.add_blas(parser)
+    options.add_blas(parser, default="mkl-2025 and openblas")
     options.add_output(parser, "channel that the packages are in")
     parser.add_argument(
         "--controls",

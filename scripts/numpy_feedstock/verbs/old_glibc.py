@@ -34,9 +34,9 @@ EPILOG = """\
 examples:
   feedstock old-glibc                          every package in output/, on glibc 2.31
   feedstock old-glibc --dry-run                what would be made and run
-  feedstock old-glibc --root /srv/ubi8         in a Linux that is there already
+  feedstock old-glibc --root /srv/ubi8         in a rootfs that is there already
 
-a root of RHEL 8 (glibc 2.28), from its ubi8 image, wherever podman gets that:
+podman makes such a rootfs of RHEL 8 (glibc 2.28) from its ubi8 image:
   podman run --name ubi8 UBI8_IMAGE dnf install -y python3.11 python3.11-devel gcc-c++
   mkdir /srv/ubi8 && podman export ubi8 | tar -x -C /srv/ubi8
 """
@@ -106,20 +106,14 @@ class Setup:
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "packages",
-        nargs="*",
-        type=Path,
-        metavar="PACKAGE",
-        help="numpy package (default: all in output/)",
-    )
+    options.add_packages(parser)
     parser.add_argument(
         "--root",
         type=Path,
         metavar="DIR",
         help=(
-            "a Linux in a directory, with the packages' Python, its headers and a C++ compiler "
-            "(default: Debian 11 with a CPython, made in build/)"
+            "a Linux in a directory (a rootfs), with the packages' Python, its headers and a "
+            "C++ compiler (default: Debian 11 with a CPython, made in build/)"
         ),
     )
     options.add_dry_run(parser, "say what would be made and run, change nothing")
@@ -237,7 +231,7 @@ def check_glibc(package: "Package", here: str) -> Finding:
 
     needed = oldest_glibc(Path(package.path))
     green = needed == "none" or Version(needed) <= Version(here)
-    found = f"needs __glibc >={needed}, the root has {here}"
+    found = f"needs __glibc >={needed}, the rootfs has {here}"
     return Finding(package.filename, "glibc", green, f"__glibc at most {here}", found)
 
 

@@ -40,7 +40,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     )
     options.add_numpy(parser, default="those switched on")
     options.add_python(parser, default="all")
-    options.add_blas(parser)
+    options.add_blas(parser, default="all")
     form = parser.add_mutually_exclusive_group()
     options.add_json(form)
     form.add_argument(
