@@ -1,6 +1,7 @@
 """The variants: the packages that conda_build_config.yaml asks for."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from .errors import UsageError
 if TYPE_CHECKING:
     from rattler_build import RenderedVariant
 
+# the minor version of the Python that runs the command, "3.11"
+THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
 # one flavour for each BLAS; see default_flavours
 DEFAULT_FLAVOURS = ("mkl-2025", "openblas")

@@ -268,7 +268,7 @@ def test_a_package_that_does_not_count_is_named_and_not_recorded(
 ):
     monkeypatch.setattr(measurements, "FOLDER", tmp_path / "evidence")
     monkeypatch.setattr(figures, "PAGES", ())
-    measurements.save("matrix", measurements.Matrix(()))
+    figures.record("matrix", measurements.Matrix(()))
     put(pair()[0], tmp_path, GOOD, **fields)
     code, row, _ = only_mkl(tmp_path, capsys)
     assert (code, row["control"], row["sha256"]) == (1, "", "")
@@ -299,9 +299,9 @@ def test_a_broken_record_is_found_before_the_controls_are_asked(tmp_path, capsys
 def test_a_verdict_is_shown_although_it_cannot_be_recorded(tmp_path, capsys, monkeypatch):
     put(pair()[0], tmp_path, GOOD)
     monkeypatch.setattr(measurements, "FOLDER", tmp_path)
-    measurements.save("matrix", measurements.Matrix(()))
     monkeypatch.setattr(figures, "PAGES", (tmp_path / "page.md",))
     (tmp_path / "page.md").write_text("")
+    figures.record("matrix", measurements.Matrix(()))
 
     def refuse(texts):
         raise OSError(28, "No space left on device")

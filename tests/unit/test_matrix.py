@@ -183,7 +183,7 @@ def pages(tmp_path, monkeypatch):
     """No pages, and a record with one package."""
     monkeypatch.setattr(figures, "PAGES", ())
     monkeypatch.setattr(measurements, "FOLDER", tmp_path / "evidence")
-    measurements.save("matrix", Matrix((built("2.4.4"),)))
+    figures.record("matrix", Matrix((built("2.4.4"),)))
 
 
 def test_recording_a_part_keeps_the_rest(pages):

@@ -1,6 +1,5 @@
 """The output channel: the packages that `build` put there."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +36,8 @@ def tested(release: str, flavours: Sequence[str] | None, output: Path) -> dict[s
         )
 
     platform = channel.this_platform()
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     one_of_each = variant.one_of_each(flavours, platform)
-    wanted = variant.select([release], [python], one_of_each, platform)
+    wanted = variant.select([release], [variant.THIS_PYTHON], one_of_each, platform)
     found = {v.flavour: Path(output, platform, v.filename) for v in wanted}
     for flavour, path in found.items():
         try:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import files, json_files, paths
+from .. import json_files, paths
 from ..errors import UsageError
 from ..packages import junit
 
@@ -214,12 +214,6 @@ def recording() -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def save(name: str, result: Measurement) -> None:
-    """Keep a result as the last one of its name, one of KINDS. Raises OSError."""
-    FOLDER.mkdir(exist_ok=True)
-    files.write_all({file_of(name): result.as_json()})
 
 
 def load(name: str) -> Any:

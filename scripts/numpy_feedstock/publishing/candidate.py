@@ -15,8 +15,6 @@ from ..progress import Say
 from . import provenance
 from .provenance import Json, Subject
 
-BOOTSTRAP = "bootstrap"
-
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
@@ -97,18 +95,9 @@ def _findings(path: Path, unpacked: Unpacked, say: Say) -> list[str]:
 
 
 def _objections_to_toolchain(record: Record | None) -> list[str]:
-    if record is None or toolchain_of(record) != BOOTSTRAP:
-        return []
-    return ["compiled with the bootstrap channel's toolchain, not with conda-forge's"]
-
-
-def toolchain_of(record: Record) -> str:
-    """Return which channel's toolchain compiled a package: "bootstrap" or another name."""
-    toolchain = str(getattr(record, "toolchain", ""))
-    if toolchain:
-        return toolchain
-    is_bootstrap = any("bootstrap" in channel for channel in record.channels)
-    return BOOTSTRAP if is_bootstrap else ""
+    if record and any("bootstrap" in channel for channel in record.channels):
+        return ["compiled with the bootstrap channel's toolchain, not with conda-forge's"]
+    return []
 
 
 def _check_place(path: Path, index: Json) -> None:

@@ -105,7 +105,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     canonical.source_date()  # it would stop the first package
-    pythons = args.python or [f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    pythons = args.python or [variant.THIS_PYTHON]
     releases = args.numpy or [options.DEFAULT_RELEASE]
     platform = channel.this_platform()
     flavours = args.blas or variant.default_flavours(platform)

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from ..errors import UsageError
 from ..measuring import figures, hang_plot, measurements, repro, rootfs
 from ..measuring.measurements import HangMatrix, HangRow
 from ..progress import Progress, Say
+from ..variant import THIS_PYTHON
 
 EPILOG = """\
 examples:
@@ -33,7 +33,6 @@ main thread comes last to its kernel. A cell stops at its third hang of a kind.
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
 KINDS = ("package", "control")
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # packages that the figures depend on
 _REPORTED_PACKAGES = ("python", "mkl", "intel-openmp", "tbb", "libopenblas", "gxx_linux-64")
 
@@ -104,7 +103,7 @@ def execute(args: argparse.Namespace) -> int:
     packages = tested(args.numpy, args.blas, args.output)
     for directory in args.root:
         rootfs.glibc(directory)  # raises UsageError when the folder is no rootfs
-        rootfs.check_tools(directory, PYTHON)
+        rootfs.check_tools(directory, THIS_PYTHON)
     if args.record:
         figures.check_pages()
     cells = list(matrix(packages, args.layer or LAYERS, args.threads or THREADS))
@@ -202,10 +201,10 @@ def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Pat
     directory : the rootfs
     folder : a new folder, which is /mnt in the rootfs
     """
-    interpreter = rootfs.interpreter(directory, PYTHON)
+    interpreter = rootfs.interpreter(directory, THIS_PYTHON)
     environment = rootfs.environment(
         {
-            "PYTHONPATH": f"/mnt/prefix/lib/python{PYTHON}/site-packages",
+            "PYTHONPATH": f"/mnt/prefix/lib/python{THIS_PYTHON}/site-packages",
             # the library path of a conda Python leads there, and MKL looks for TBB on it
             "LD_LIBRARY_PATH": "/mnt/prefix/lib",
         }

@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..measuring import figures, measurements, released, repro
 from ..measuring.measurements import ReleaseRow, ScanOfWheels
 from ..progress import Progress, Say
+from ..variant import THIS_PYTHON
 
 EPILOG = """\
 examples:
@@ -70,9 +71,8 @@ def measure_releases(
     timeout : seconds; an import that takes longer counts as hung
     """
     started = time.monotonic()
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     mkl = released.unpack_mkl(
-        bootstrap.download_wheels(bootstrap.SHARED_WHEELS, sys.executable, python, say)
+        bootstrap.download_wheels(bootstrap.SHARED_WHEELS, sys.executable, THIS_PYTHON, say)
     )
     folders = {release: released.unpack_release(release) for release in releases}
     args = ("--trials", trials, "--timeout", timeout, *_THREADS)
