@@ -27,7 +27,7 @@ examples:
 Both run on the package's Python, in turns. A ratio is the wheel's time divided by the
 package's time, each the fastest of all rounds. Above 1 the package is faster.
 """
-OPERATIONS = Path(__file__).with_name("timed_operations.py")
+OPERATIONS = Path(measurements.__file__).with_name("timed_operations.py")
 _SIMD = "import json, numpy; print(json.dumps(numpy.show_config(mode='dicts')['SIMD Extensions']))"
 
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import options, paths
-from ..building import environments, sources
+from .. import options, paths, repository
+from ..building import environments
 from ..errors import UsageError
 
 EPILOG = """\
@@ -104,8 +104,8 @@ def mypy() -> Outcome:
 
 
 def function_length() -> Outcome:
-    allowed = sources.allowed_long_functions()
-    long = sources.long_functions()
+    allowed = repository.allowed_long_functions()
+    long = repository.long_functions()
     found = [str(function) for function in long if function.key not in allowed]
     for key in sorted(allowed.keys() - {function.key for function in long}):
         found.append(
@@ -115,7 +115,7 @@ def function_length() -> Outcome:
 
 
 def shellcheck() -> Outcome:
-    files = _existing("shell scripts", sources.scripts(".sh", b"sh"))
+    files = _existing("shell scripts", repository.scripts(".sh", b"sh"))
     # the builder sets variables that the scripts do not
     check: environments.Command = [program("shellcheck"), "--color=never", "--exclude=SC2154"]
     # a script without `#!` is read into a shell when an environment is activated
@@ -125,7 +125,7 @@ def shellcheck() -> Outcome:
 
 
 def yamllint() -> Outcome:
-    files = _existing("YAML files", sources.with_suffix(".yml", ".yaml"))
+    files = _existing("YAML files", repository.with_suffix(".yml", ".yaml"))
     return run([program("yamllint"), "-f", "parsable", "-d", YAMLLINT_CONFIG, *files])
 
 
@@ -181,7 +181,7 @@ def program(name: str) -> Path:
 
 
 def python_files() -> list[Path]:
-    return _existing("Python files", sources.scripts(".py", b"python"))
+    return _existing("Python files", repository.scripts(".py", b"python"))
 
 
 def workflows() -> list[Path]:

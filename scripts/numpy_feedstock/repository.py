@@ -7,8 +7,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import paths
-from ..errors import UsageError
+from . import paths
+from .errors import UsageError
 
 MOST_LINES = 60  # lines of a function, at most
 
