@@ -1,5 +1,6 @@
 """Entering a rootfs: this machine's own serves as one; a directory that is none is refused."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -202,25 +203,31 @@ def test_an_unshare_that_is_too_old_is_named(tmp_path):
     assert "expected: util-linux 2.32 or later" in errors
 
 
+@contextlib.contextmanager
+def mounted(folder, kind, *options):
+    """Mount a file system for the time of a block. Without the right to mount, skip the test."""
+    command = ["mount", "-t", kind, *options, "none", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no {kind} can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture
 def copy_of_this_linux(tmp_path):
     """This machine's tree, from which files can be removed: the removal is not the machine's."""
     writable, merged = tmp_path / "writable", tmp_path / "merged"
     for folder in (writable, merged):
         folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "none", writable], check=True)
-    for name in ("upper", "work"):
-        (writable / name).mkdir()
     layers = f"lowerdir=/,upperdir={writable}/upper,workdir={writable}/work"
-    mounted = subprocess.run(
-        ["mount", "-t", "overlay", "overlay", "-o", layers, merged], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        subprocess.run(["umount", writable], check=True)
-        pytest.skip(f"no overlay can be mounted here: {mounted.stderr.strip()}")
-    yield merged
-    for folder in (merged, writable):
-        subprocess.run(["umount", folder], check=True)
+    with mounted(writable, "tmpfs"):
+        for name in ("upper", "work"):
+            (writable / name).mkdir()
+        with mounted(merged, "overlay", "-o", layers):
+            yield merged
 
 
 @pytest.fixture

@@ -200,12 +200,15 @@ async def _run_all(jobs: Sequence[Callable[[], Awaitable[Result]]], at_a_time: i
         async with slots:
             return await job()
 
+    first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(in_a_slot(job)) for job in jobs]
     except* FeedstockError as errors:
         first = errors.exceptions[0]
+    # not in the block: Python 3.11.2, which Debian 12 has, raises a group of it there
+    if first is not None:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        raise first from None
+        raise first
     return [task.result() for task in tasks]
