@@ -8,12 +8,24 @@ from pathlib import Path
 from . import paths
 from .errors import UsageError
 
+_RECIPE_FOLDER = str(paths.RECIPE.parent.relative_to(paths.ROOT))
+_DIRTY = "-dirty"
+
 
 def commit() -> str:
-    """Return the commit of this repository, with "-dirty" when files differ; "" without git."""
+    """Return the commit of this repository; "" without git.
+
+    "-dirty" is added when files differ. It is also added when the recipe's folder has a file that
+    is in no commit: the builder packs all that lies there, also what git ignores.
+    """
     if not _is_repository():
         return ""
-    return _run("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*").stdout.strip()
+    found = _run("describe", "--always", "--abbrev=40", f"--dirty={_DIRTY}", "--exclude=*")
+    described = found.stdout.strip()
+    # `describe` does not look at files that git does not track
+    if _run("ls-files", "--others", "--", _RECIPE_FOLDER).stdout and not described.endswith(_DIRTY):
+        return described + _DIRTY
+    return described
 
 
 def last_change(files: Sequence[Path]) -> int | None:

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
+from pathlib import Path
 
 import pytest
 
@@ -225,6 +227,35 @@ def test_the_recorded_commit_is_that_of_before_the_work(
     assert outcome.record.commit == commit
     written = read_record(tmp_path / "output" / "linux-64" / two[0].filename)
     assert written == outcome.record
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """A copy of the recipe, in the place of the real one."""
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="recipe-") as folder:
+        copied = shutil.copytree(paths.RECIPE.parent, Path(folder, "recipe"))
+        monkeypatch.setattr(paths, "RECIPE", copied / paths.RECIPE.name)
+        yield copied
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "patches/0002-another.patch", "repro/notes"])
+def test_a_package_whose_recipe_was_edited_meanwhile_is_not_kept(
+    two, recipe, no_work, monkeypatch, tmp_path, name
+):
+    """It would hold the new files, and its record would tell of the old ones."""
+    compile_one = one_package.compile_one
+
+    def edit_and_compile(*arguments):
+        with open(recipe / name, "a") as stream:
+            stream.write("edited by a person while the package was built")
+        return compile_one(*arguments)
+
+    monkeypatch.setattr(one_package, "compile_one", edit_and_compile)
+    settings = one_package.Settings([str(tmp_path)], tmp_path / "output", "fast")
+    with pytest.raises(FeedstockError, match="changed while it was built(?s:.*)same command"):
+        one_package.build_one(two[0], settings, Progress())
+    assert not list(tmp_path.glob("output/**/*.conda"))
+    assert len(no_work) == 1  # its tests did not run
 
 
 @pytest.mark.parametrize(

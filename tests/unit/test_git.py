@@ -121,3 +121,21 @@ def test_a_repository_without_a_commit_and_a_machine_without_git_have_no_date(
     monkeypatch.setattr(paths, "ROOT", repository)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert (git.commit(), date()) == ("", None)
+
+
+@pytest.mark.parametrize("name", ["notes", "repro/.probe.py.swp", "repro/__pycache__/probe.pyc"])
+def test_a_file_of_the_recipe_that_is_in_no_commit_makes_the_commit_dirty(repository, name):
+    """The builder packs it. git ignores the second and the third."""
+    (repository / "recipe").unlink()
+    (repository / "recipe" / "repro" / "__pycache__").mkdir(parents=True)
+    (repository / "recipe" / "recipe.yaml").touch()
+    (repository / ".gitignore").write_text("*.swp\n__pycache__/\n")
+    run(repository, "add", ".")
+    run(repository, "commit", "--quiet", "--message", "A folder")
+    commit = run(repository, "rev-parse", "HEAD")
+    (repository / "notes").touch()  # no part of a package
+    assert git.commit() == commit
+    (repository / "recipe" / name).touch()
+    assert git.commit() == f"{commit}-dirty"
+    (repository / "README").write_text("edited")
+    assert git.commit() == f"{commit}-dirty"

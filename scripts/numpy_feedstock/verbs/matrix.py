@@ -229,7 +229,8 @@ def refuse_unknown_commits(rows: Sequence[MatrixRow], output: Path) -> None:
             f"packages cannot be recorded: {len(unknown)} of {len(rows)}",
             expected="each was built from a commit, and no file differed from it",
             **unknown,
-            remedy=f"commit the changes, remove these packages from {output}, and build them again",
+            remedy=f"commit the changes, remove these packages from {output}, and build again. "
+            "git status --ignored shows what is in no commit",
         )
 
 
