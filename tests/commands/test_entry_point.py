@@ -26,9 +26,11 @@ OTHER = "3.99.1 (another Python)"
 
 
 # Stands in for the module venv, which takes long: it copies an environment that venv made.
+# Where a test has put a fifo, it waits until the test opens that, too.
 FAST_VENV = """\
-import shutil, sys, time
-time.sleep(1)
+import os, shutil, sys
+if os.path.exists({fifo!r}):
+    open({fifo!r}).close()
 shutil.copytree({made!r}, sys.argv[1], symlinks=True)
 """
 
@@ -55,8 +57,9 @@ def real(tmp_path_factory):
 @pytest.fixture
 def checkout(real, tmp_path, monkeypatch):
     """A checkout without an environment. One is made fast."""
-    text = FAST_VENV.format(made=str(real / "build" / "venv"))
     (tmp_path / "fast").mkdir()
+    made, fifo = real / "build" / "venv", tmp_path / "fast" / "fifo"
+    text = FAST_VENV.format(made=str(made), fifo=str(fifo))
     (tmp_path / "fast" / "venv.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fast"))
     return make_checkout(tmp_path / "checkout")
@@ -87,11 +90,15 @@ def change_pins(checkout, text="# others\n"):
     (checkout / "scripts" / "requirements.txt").write_text(text)
 
 
-def test_calls_at_once_make_one_environment(checkout):
+def test_calls_at_once_make_one_environment(checkout, tmp_path):
+    os.mkfifo(tmp_path / "fast" / "fifo")
     processes = [start(checkout) for _ in range(3)]
+    # the one that makes the environment goes on when the others wait for it
+    lines = [process.stderr.readline() for process in processes]
+    (tmp_path / "fast" / "fifo").write_text("")
     answers = [process.communicate() for process in processes]
     assert {out.strip() for out, _ in answers} == {str(checkout / "build" / "venv")}
-    said = sorted(said for _, said in answers)
+    said = sorted(line + rest for line, (_, rest) in zip(lines, answers, strict=True))
     waiting = "feedstock: waiting for another process that makes an environment\n"
     assert "(once)" in said[0] and said[1:] == [waiting, waiting]
     assert call(checkout)[2] == ""

@@ -327,13 +327,14 @@ def test_a_full_output_is_an_error_and_leaves_no_part_of_a_package(mirror, small
 
 def test_ctrl_c_ends_it_and_leaves_nothing_unfinished(small, tmp_path):
     for number in range(30):
-        make_build(tmp_path / "mirror", small, f"py311h00000{number:02}_0")
-    process = start("hotfix", tmp_path / "mirror", "--output", tmp_path / "healed")
+        make_build(tmp_path / "mirror", small, f"py311h{number:0150}_0")
+    # the pipe has no room for all lines with these long names: it cannot end before the interrupt
+    process = start("hotfix", tmp_path / "mirror", "--output", tmp_path / "healed", pipesize=4096)
     for line in process.stderr:
         if "is new" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode not in (0, None)
     assert "Traceback" not in errors
     there = list((tmp_path / "healed").rglob("*.conda"))
