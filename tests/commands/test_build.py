@@ -468,12 +468,13 @@ def test_a_disk_that_becomes_full_stops_the_work(
     assert f"too little disk space in {small_disk}\n" in end and "free some space" in end
 
 
-def test_a_build_that_may_not_begin_shows_no_table(monkeypatch, tmp_path, capsys):
+def test_a_build_beside_another_one_is_refused_and_shows_no_table(monkeypatch, tmp_path, capsys):
+    """Both would write into one build folder."""
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     with workspace.build_lock():
         assert cli.main(["build", "--channel", "bootstrap", "--output", str(tmp_path / "o")]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and "another build is running" in err
+    assert out == "" and f"another build is running in {tmp_path}\n  remedy:" in err
 
 
 # --- what is refused before any work, and in the dry run, too

@@ -1,12 +1,11 @@
 """The command line, as a person meets it: a fresh process each time."""
 
-import fcntl
 import json
 
 import pytest
 
 from helpers.command import feedstock
-from numpy_feedstock import cli, paths
+from numpy_feedstock import cli
 
 TWO_PLATFORMS = ("--platform", "linux-64", "--platform", "linux-aarch64")
 
@@ -95,12 +94,3 @@ def test_dry_run_changes_nothing(tmp_path):
     (plan,) = json.loads(result.stdout)
     assert plan["package"].startswith("numpy-2.4.4-mkl_py3")
     assert not output.exists()
-
-
-def test_two_builds_at_once_would_share_a_folder_so_the_second_is_refused():
-    paths.BUILD.mkdir(exist_ok=True)
-    with open(paths.BUILD / "lock", "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        result = feedstock("build", "--channel", "bootstrap")
-    assert result.returncode == 1
-    assert f"another build is running in {paths.BUILD}\n  remedy:" in result.stderr
