@@ -28,7 +28,7 @@ def audit(request):
         # -I: nothing but the file itself and the standard library
         command = [*wrapper, python, "-I", "-B", "-W", "error", SCRIPT, *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables}
+            command, capture_output=True, text=True, timeout=300, env={**os.environ, **variables}
         )
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
