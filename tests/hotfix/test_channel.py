@@ -1,6 +1,7 @@
 """The verb: from packages and channels to a channel of twins that solvers prefer."""
 
 import functools
+import hashlib
 import http.server
 import json
 import signal
@@ -436,6 +437,22 @@ class Broken(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class SendsBytes(http.server.SimpleHTTPRequestHandler):
+    """Serves an index, and the same bytes for each package, whatever its path is."""
+
+    def do_GET(self):
+        if not self.path.endswith(".conda"):
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"bytes")
+
+    def log_message(self, *args):
+        pass
+
+
 @pytest.fixture
 def broken(mirror):
     yield from serve(functools.partial(Broken, directory=mirror))
@@ -464,6 +481,20 @@ def test_a_channel_that_sends_other_bytes_is_healed_when_it_is_mended(
     kept = [path for path in (paths.BUILD / "downloads").rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if b"s3cret" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("place", ["/../../..", "../../../..", "deeper"])
+def test_a_channel_that_names_a_file_elsewhere_writes_nothing(place, tmp_path):
+    entry = {"name": "numpy", "version": "2.3.5", "build": "py311h_0", "build_number": 0}
+    entry |= {"depends": [], "subdir": "linux-64", "sha256": hashlib.sha256(b"bytes").hexdigest()}
+    index = {"packages": {}, "packages.conda": {f"numpy-2.3.5-{place}/stolen.conda": entry}}
+    (tmp_path / "linux-64").mkdir()
+    (tmp_path / "linux-64" / "repodata.json").write_text(json.dumps(index))
+    for url in serve(functools.partial(SendsBytes, directory=tmp_path)):
+        done = hotfix(url, "--output", tmp_path / "healed")
+    assert (done.returncode, "names no file of a package" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+    assert not list(paths.BUILD.rglob("stolen.conda"))
 
 
 def test_a_channel_behind_a_url_is_read_with_the_stored_credentials(guarded, tmp_path):

@@ -25,6 +25,8 @@ _LOG = paths.LOGS / "downloads.log"
 # the depends and the constrains of a package
 Needs = tuple[tuple[str, ...], tuple[str, ...]]
 _WEB = ("http://", "https://")
+# what a server may name a file, which is then written under that name
+_FILENAME = re.compile(r"[A-Za-z0-9_.+!-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,19 @@ def _find_behind_url(url: str) -> Iterator[Source]:
     # in a child: rattler sometimes crashes while Python shuts down
     for location, filename, subdir, digest, needs in child.run(_query, url, log=_LOG):
         if _is_wanted(filename):
+            _check_filename(filename, url)
             yield Source(location, filename, subdir, digest, named=False, needs=needs)
+
+
+def _check_filename(filename: str, url: str) -> None:
+    """Raise FeedstockError for a name that would lead a download out of its folder."""
+    if not _FILENAME.fullmatch(filename):
+        raise FeedstockError(
+            f"the index of the channel names no file of a package: {redact.url(url)}",
+            expected="a file name of letters, digits and _ . + ! - alone",
+            found=filename[:200],
+            remedy="do not use this channel before its owner has mended the index",
+        )
 
 
 def _query(url: str, say: Say) -> list[tuple[str, str, str, str | None, Needs]]:
