@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """How much CPU time healing takes over many prefixes of conda, as large as real ones are.
 
-python3 tests/benchmark_heal.py                     a thousand, by this Python
-python3 tests/benchmark_heal.py --python python3.6  by another
+export PYTHONPATH=scripts:tests
+build/venv/bin/python tests/benchmark_heal.py                     a thousand, by this Python
+build/venv/bin/python tests/benchmark_heal.py --python python3.6  by another
 """
 
 import argparse

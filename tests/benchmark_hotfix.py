@@ -1,25 +1,22 @@
 #!/usr/bin/env python3
 """How long `feedstock hotfix` takes for a mirror of 48 packages, and how large the twins are.
 
-The packages have the files of the released wheel and 48 build strings. Run it with the project's
-environment: build/venv/bin/python tests/benchmark_hotfix.py
+    PYTHONPATH=scripts:tests build/venv/bin/python tests/benchmark_hotfix.py
+
+The packages have the files of the released wheel and 48 build strings.
 """
 
 import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
-
-from helpers import originals  # noqa: E402
-from helpers.command import feedstock  # noqa: E402
-from numpy_feedstock.channels import channel_folder  # noqa: E402
+from helpers import originals
+from helpers.command import feedstock
+from numpy_feedstock.channels import channel_folder
 
 # conda-forge compresses its packages at this level of zstd
 LEVEL = 16
@@ -55,7 +52,9 @@ def cpu_seconds():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--packages", type=int, default=48)
     count = parser.parse_args().packages
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """How long the summary of 10,000 hosts takes, and its page in Chromium.
 
-    PYTHONPATH=tests:scripts build/venv/bin/python tests/benchmark_summary.py
+    PYTHONPATH=scripts:tests build/venv/bin/python tests/benchmark_summary.py
 
 Each host has an affected numpy of its own path and owner, or ``--prefixes`` of them.
 """

@@ -14,11 +14,11 @@ import pytest
 from helpers import installed
 from helpers.healer import heal
 from helpers.installed import source_of
+from helpers.users import root_only
 
 NOBODY = 65534
 # one that every user can run, unlike pyenv's in root's home
 SYSTEM_PYTHON = "/usr/bin/python3"
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, other users")
 
 
 def refused(env, word, *options, original=None, **how):

@@ -10,11 +10,10 @@ from pathlib import Path
 @functools.cache
 def python36():
     """A Python 3.6, by its name or among pyenv's; None without one."""
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     for python in filter(
         None,
         [
-            *versions.glob("3.6.*/bin/python3.6"),
+            *_of_pyenv("3.6"),
             shutil.which("python3.6"),
             "/usr/libexec/platform-python",
         ],
@@ -32,15 +31,19 @@ def python36():
     return None
 
 
+def _of_pyenv(version):
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    return list(folder.glob(f"{version}.*/bin/python{version}"))
+
+
 def found(versions):
     """{version: program} of those Pythons that are there.
 
     versions : such as 3.13
     """
-    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     programs = {}
     for version in versions:
-        candidates = [*folder.glob(f"{version}.*/bin/python{version}")]
+        candidates = _of_pyenv(version)
         if version == "3.6":
             candidates = [python36()]
         if not candidates and shutil.which(f"python{version}"):

@@ -44,10 +44,6 @@ def theirs(record):
     ]
 
 
-def names_of(specs):
-    return {spec.split()[0] for spec in specs}
-
-
 def form_of(build):
     """A build string without its hash and its numbers: "N_H_mkl"."""
     return re.sub(r"\d+", "N", re.sub(r"h[0-9a-f]{7}(?![0-9a-z])", "H", build))
@@ -75,8 +71,8 @@ def differing_requirements(made):
     found = {}
     for record in made:
         rows = theirs(record)
-        known = {name for row in rows for name in names_of(row["depends"])}
-        more = names_of(record["depends"]) - known
+        known = {name for row in rows for name in conda_forge.names_of(row["depends"])}
+        more = conda_forge.names_of(record["depends"]) - known
         if rows and more:
             found.setdefault(record["name"], set()).update(more)
     return found

@@ -14,6 +14,7 @@ import audit_numpy
 from helpers import trees
 from helpers.numpy_init import GATED, MODULE, PATCHED, UNGATED
 from helpers.trees import CONDA_BUILD, INTERFACE, MKL, WHEEL
+from helpers.users import UNPRIVILEGED
 from numpy_feedstock import paths
 from numpy_feedstock.packages import elf
 
@@ -335,11 +336,6 @@ def test_verbose_gives_each_reason_and_where_there_was_no_look(audit, conda, tmp
 # --- a real file server
 
 
-def unprivileged():
-    """What a command is run by so that file modes count, for root too."""
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-
-
 @pytest.mark.parametrize(
     "hidden",
     ["a", "a/conda-meta", "a/lib/python3.11/site-packages/numpy", "a/etc/conda/activate.d"],
@@ -349,7 +345,7 @@ def test_an_unreadable_folder_is_reported_and_not_fatal(rows, conda, tmp_path, h
     conda(tmp_path / "b")
     (tmp_path / hidden).chmod(0)
     try:
-        found, troubles = rows(tmp_path, wrapper=unprivileged())
+        found, troubles = rows(tmp_path, wrapper=UNPRIVILEGED)
     finally:
         (tmp_path / hidden).chmod(0o700)
     assert {trouble["trouble"] for trouble in troubles} == {"Permission denied"}

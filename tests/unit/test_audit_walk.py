@@ -9,15 +9,11 @@ import pytest
 from helpers import trees
 from helpers.numpy_init import PATCHED
 from helpers.trees import SITE_PACKAGES
+from helpers.users import UNPRIVILEGED
 
 
 def prefixes(numpys):
     return sorted(row["prefix"] for row in numpys)
-
-
-def unprivileged():
-    """What a command is run by so that file modes count, for root too."""
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
 # --- links
@@ -294,7 +290,7 @@ def test_a_home_that_may_not_be_read_is_never_called_done(report, conda, tmp_pat
     conda(tmp_path / "home" / "ann" / ".conda" / "envs" / "app")
     (tmp_path / "home" / "ann").chmod(0)
     try:
-        numpys, troubles, end = report(pattern.format(tmp_path), wrapper=unprivileged())
+        numpys, troubles, end = report(pattern.format(tmp_path), wrapper=UNPRIVILEGED)
     finally:
         (tmp_path / "home" / "ann").chmod(0o700)
     assert numpys == []

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from helpers import small
+from helpers.users import UNPRIVILEGED
 from numpy_feedstock import cli, paths, variant
 from numpy_feedstock.channels import output
 from numpy_feedstock.errors import UsageError
@@ -160,13 +161,6 @@ def test_a_record_is_written_whole_or_not_at_all(package, monkeypatch):
     assert read_record(package) == record and sorted(package.parent.iterdir()) == before
 
 
-def closed_for_root():
-    """The start of a command that has not root's right to read every file."""
-    if os.geteuid():
-        return []
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-
-
 @pytest.mark.parametrize("name", ["folder", "package", "record"])
 def test_what_may_not_be_read_is_named(package, name):
     path = {"folder": package.parent, "package": package, "record": beside(package, RECORD)}[name]
@@ -174,7 +168,7 @@ def test_what_may_not_be_read_is_named(package, name):
     options = ["--numpy", "2.3.5", "--python", "3.11", "--blas", "mkl-2025", "--json"]
     command = [sys.executable, paths.ROOT / "scripts" / "feedstock", "matrix", *options]
     done = subprocess.run(
-        [*closed_for_root(), *command, "--output", package.parents[1]],
+        [*UNPRIVILEGED, *command, "--output", package.parents[1]],
         capture_output=True,
         text=True,
     )
