@@ -6,7 +6,6 @@ takes it from the URL in the environment variable NUMPY_SOURCE, which the recipe
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import paths, redact
+from .. import files, paths, redact
 from ..errors import FeedstockError
 from ..progress import Say
 
@@ -99,7 +98,7 @@ def _extract_patched_files(kept: Path, patch: Path, folder: Path) -> None:
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raise FeedstockError unless the file's sha256 is the expected one."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = files.sha256(path)
     if found != expected:
         raise FeedstockError(
             f"wrong sha256 of {path}",

@@ -17,9 +17,8 @@ from ..errors import FeedstockError
 
 Entry = dict[str, Any]
 Entries = dict[str, Entry]  # {file name of a package: its entry in the index}
-Read = Callable[
-    [str], bytes | None
-]  # a function that returns the bytes of a file of the subdir; None when there is none
+# a function that returns the bytes of a file of the subdir; None when there is none
+Read = Callable[[str], bytes | None]
 
 JSON = "repodata.json"
 ZST = "repodata.json.zst"

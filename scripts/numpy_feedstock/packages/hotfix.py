@@ -18,7 +18,7 @@ from typing import Any
 
 from audit_numpy import PATCHED_TEXTS, gate
 
-from .. import variant
+from .. import files, variant
 from ..errors import FeedstockError, shown
 from ..policy import limits
 from . import archive, patch
@@ -112,8 +112,7 @@ def open_original(path: Path, url: str) -> Original:
         raise Refused(
             "the file is not named as its package", expected=shown(stem), found=shown(path.name)
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Original(path.name, digest, url, members, index)
+    return Original(path.name, files.sha256(path), url, members, index)
 
 
 @_odd_metadata_refused()

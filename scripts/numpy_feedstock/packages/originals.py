@@ -1,7 +1,6 @@
 """Originals: the unpatched packages in files, folders and channels that can be healed."""
 
 import asyncio
-import hashlib
 import os
 import re
 import tempfile
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import child, paths, redact, variant
+from .. import child, files, paths, redact, variant
 from ..channels import repodata
 from ..errors import FeedstockError, UsageError
 from ..progress import Say
@@ -238,7 +237,7 @@ def fetch(source: Source, say: Say) -> Path:
             say(f"downloading {source.filename}")
             child.run(_download, source.location, path, log=_LOG)
     if source.sha256:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = files.sha256(path)
         if found != source.sha256:
             if source.is_remote:
                 path.unlink()  # the next run asks the server again

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -168,12 +169,9 @@ def _is_upstreams(unpacked: Unpacked, data: bytes) -> bool:
 def _definitions_left_by_patches(unpacked: Unpacked) -> Iterator[str | None]:
     for name in unpacked.members:
         if name.endswith(".patch"):
-            try:
+            # the lines that a patch of several hunks leaves are no text of their own
+            with contextlib.suppress(SyntaxError):
                 yield definition(left_by(unpacked.text(name)))
-            except (
-                SyntaxError
-            ):  # a patch with more hunks: the lines that it leaves are no text of their own
-                pass
 
 
 def definition(source: str) -> str | None:

@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from .. import redact
+from .. import files, redact
 from ..packages import hotfix, patch
 from ..packages.record import Record
 from ..packages.unpacked import Unpacked
@@ -195,7 +195,7 @@ def _recipe_files(unpacked: Unpacked) -> Iterator[Json]:
         if is_recipe and path.is_file() and not path.is_symlink():
             yield {
                 "name": name,
-                "digest": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+                "digest": {"sha256": files.sha256(path)},
             }
 
 
