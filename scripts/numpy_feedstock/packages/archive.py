@@ -46,7 +46,7 @@ class Member:
 
 
 def stem(path: Path) -> str:
-    """The name of a package file without its ending: "numpy-2.3.5-py311h2e04523_1"."""
+    """Return the name of a package file without its ending: "numpy-2.3.5-py311h2e04523_1"."""
     for ending in ENDINGS:
         if path.name.endswith(ending):
             return path.name.removesuffix(ending)
@@ -56,7 +56,7 @@ def stem(path: Path) -> str:
 
 
 def read(path: Path, info_only: bool = False) -> dict[str, Member]:
-    """Every member of a package by its name.
+    """Return {name: Member} of a package.
 
     Raises BadArchive, Unsafe for a hostile one, and TooSlow.
 
@@ -86,7 +86,7 @@ def read(path: Path, info_only: bool = False) -> dict[str, Member]:
 
 
 def _tar_streams(stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
-    """The uncompressed tar archives in a package file, each to be read once."""
+    """Yield the uncompressed tar archives in a package file. Each can be read once."""
     import zstandard
 
     if path.name.endswith(".tar.bz2"):

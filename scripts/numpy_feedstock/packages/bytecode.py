@@ -51,7 +51,7 @@ class Python:
 
 
 def find_pythons(named: Iterable[Path] = ()) -> list[Python]:
-    """The named interpreters, this one, and those of PATH: one for each magic number."""
+    """Return the named Pythons, this one, and those of PATH: one for each magic number."""
     this = Python(Path(sys.executable), importlib.util.MAGIC_NUMBER)
     found = [_inspect(program) for program in named]
     found.append(this)
@@ -67,7 +67,7 @@ def find_pythons(named: Iterable[Path] = ()) -> list[Python]:
 
 
 def _inspect(program: Path) -> Python | None:
-    """The Python behind a program; None if the program does not run."""
+    """Return the Python behind a program; None if the program does not run."""
     script = "import importlib.util as u; print(u.MAGIC_NUMBER.hex())"
     try:
         done = subprocess.run(
@@ -107,7 +107,7 @@ def _four_bytes(number: int) -> bytes:
 
 
 def header_of(data: bytes) -> Header | None:
-    """The header of bytecode; None where Python finds none."""
+    """Return the header of bytecode; None where Python finds none."""
     kind = int.from_bytes(data[4:8], "little")
     is_known = kind in (TIME_STAMP, UNCHECKED_HASH, CHECKED_HASH)
     if len(data) < HEADER_BYTES or not is_known:
@@ -116,12 +116,12 @@ def header_of(data: bytes) -> Header | None:
 
 
 def recompiled(old: bytes, name: str, source: bytes, pythons: list[Python]) -> bytes | None:
-    """Bytecode of ``source`` with the header, file name and optimization of ``old``.
+    """Return bytecode of ``source`` with the header, file name and optimization of ``old``.
 
     old : bytecode that was compiled from an earlier text of the same file
     name : of the bytecode file, "numpy/__pycache__/__init__.cpython-311.opt-1.pyc"
 
-    Returns None if no Python has the magic number of ``old``.
+    It is None if no Python has the magic number of ``old``.
     """
     python = next((each for each in pythons if each.magic == old[:4]), None)
     if python is None or len(old) < HEADER_BYTES:
@@ -169,7 +169,7 @@ def _optimization(name: str) -> int:
 
 
 def recorded_filename(bytecode: bytes) -> str | None:
-    """The path of the source file that bytecode names; None if it names none.
+    """Return the path of the source file that bytecode names; None if it names none.
 
     The bytecode is searched, not loaded: `marshal` must not read what strangers made.
     """
@@ -183,7 +183,7 @@ def recorded_filename(bytecode: bytes) -> str | None:
 
 
 def _string_ending_at(data: bytes, end: int, kinds: bytes, width: int) -> str | None:
-    """The string of marshal's format that ends there: its kind, its length, its text."""
+    """Return the text of marshal's string that ends there; None when no string does."""
     for start in range(end - 1, max(width, end - _LONGEST_PATH), -1):
         kind = data[start - width - 1] & ~_MARSHAL_REFERENCE
         length = int.from_bytes(data[start - width : start], "little")

@@ -117,7 +117,7 @@ def open_original(path: Path, url: str) -> Original:
 
 @_odd_metadata_refused()
 def needed_base(path: Path) -> tuple[str, str | None]:
-    """The subdir of a package, and the exact numpy-base that it needs.
+    """Return the subdir of a package, and the exact numpy-base that it needs.
 
     That is "numpy-base-2.3.5-py311h_0" for a numpy of Anaconda's defaults, and None for every
     other package. Raises BadArchive or Refused.
@@ -140,7 +140,10 @@ def check_same(twin: Twin, path: Path) -> None:
 
 @_odd_metadata_refused()
 def heal(original: Original, pythons: list[Python]) -> Twin:
-    """The twin of a package that holds numpy/__init__.py. Raises Refused or NotAffected."""
+    """Return the twin of a package that holds numpy/__init__.py.
+
+    Raises Refused or NotAffected.
+    """
     _check_identity(original)
     _check_paths(original)
     name, site = _find_init(original)
@@ -157,7 +160,7 @@ def heal(original: Original, pythons: list[Python]) -> Twin:
 
 @_odd_metadata_refused()
 def repin(original: Original) -> Twin:
-    """The twin of a numpy of Anaconda's defaults: it needs the twin of its numpy-base."""
+    """Return the twin of a numpy of Anaconda's defaults: it needs the twin of its numpy-base."""
     _check_identity(original)
     _check_number(original)
     _check_paths(original)
@@ -170,9 +173,9 @@ def repin(original: Original) -> Twin:
 
 
 def origin_of(members: dict[str, Member]) -> dict[str, Any]:
-    """What a twin says about its original: "original", "original_sha256", "patch_sha256".
+    """Return {"original", "original_sha256", "patch_sha256"} as a twin states them.
 
-    Returns an empty dict for a package that is no twin.
+    A package that is no twin has an empty dict.
     """
     try:
         origin = json.loads(members[ABOUT].data)["extra"]["hotfix"]
@@ -182,7 +185,7 @@ def origin_of(members: dict[str, Member]) -> dict[str, Any]:
 
 
 def heal_or_repin(original: Original, pythons: list[Python]) -> Twin:
-    """The twin of a package of either kind. Raises Refused or NotAffected."""
+    """Return the twin of a package of either kind. Raises Refused or NotAffected."""
     if any(map(_names_base, original.index.get("depends", []))):
         return repin(original)
     return heal(original, pythons)
@@ -194,7 +197,7 @@ def write(twin: Twin, path: Path) -> None:
 
 
 def patched_text(text: bytes) -> bytes:
-    """The patched text of a released numpy/__init__.py. Raises Refused or NotAffected.
+    """Return the patched text of a released numpy/__init__.py. Raises Refused or NotAffected.
 
     A text that upstream released for Linux and macOS is known by its hash. Windows'
     wheels have other line ends and a preamble, so there the hunk decides.
@@ -281,7 +284,7 @@ def _check_paths(original: Original) -> None:
 
 
 def _find_init(original: Original) -> tuple[str, str]:
-    """The name of numpy/__init__.py in a package, and its site-packages."""
+    """Return the name of numpy/__init__.py in a package, and its site-packages."""
     names = sorted(filter(_ANY_INIT.fullmatch, original.members))
     match = _INIT.fullmatch(names[0]) if len(names) == 1 else None
     if match is None:
@@ -347,7 +350,7 @@ def _record_hash(data: bytes) -> str:
 
 
 def _renumbered(index: _Json) -> _Json:
-    """The index of a twin: the build number, also in the build string, is higher."""
+    """Return the index of a twin: the build number, also in the build string, is higher."""
     number = index["build_number"]
     raised = number + BUILD_NUMBER_OFFSET
     build = index["build"].removesuffix(f"_{number}") + f"_{raised}"
@@ -355,7 +358,7 @@ def _renumbered(index: _Json) -> _Json:
 
 
 def _raised(spec: str) -> str:
-    """An exact spec of a numpy-base, as a spec of its twin: "numpy-base 2.3.5 py311h_50"."""
+    """Return the spec of a numpy-base's twin, "numpy-base 2.3.5 py311h_50", for an exact spec."""
     match = re.fullmatch(rf"({BASE} \S+ \S+_)(\d+)", " ".join(_words(spec)))
     if match is None:
         raise Refused("the numpy-base that it needs is not named exactly", found=spec)
@@ -367,7 +370,7 @@ def _names_base(spec: Any) -> bool:
 
 
 def _words(spec: Any) -> list[str]:
-    """The name, version and build of a spec. Some tools write "==2.3.5" for "2.3.5"."""
+    """Return name, version and build of a spec. Some tools write "==2.3.5" for "2.3.5"."""
     return [word.removeprefix("==") for word in str(spec).split()]
 
 
@@ -378,7 +381,7 @@ def _finished(
     compiled: list[str],
     left_out: list[str],
 ) -> Twin:
-    """A twin with the metadata of its members, and the patch among them."""
+    """Return a twin with the metadata of its members, and the patch among them."""
     patch_data = patch.file().read_bytes()
     members[patch.TWIN_MEMBER] = Member(patch_data, 0o644, original.members[INDEX].mtime)
     _write_json(members, INDEX, index)
@@ -414,7 +417,7 @@ def _write_paths(members: dict[str, Member]) -> None:
 
 
 def _drop_from_list(members: dict[str, Member], left_out: list[str]) -> None:
-    """conda-build's packages have a plain list of files beside paths.json."""
+    """Drop files from the plain list that conda-build's packages have beside paths.json."""
     files = members.get("info/files")
     if files is None or not left_out:
         return

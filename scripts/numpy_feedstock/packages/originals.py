@@ -63,7 +63,7 @@ class Source:
 
 
 def find(inputs: Iterable[str]) -> list[Source]:
-    """Every package of the releases with the fault that is in the inputs.
+    """Return the packages in the inputs whose release has the fault.
 
     inputs : paths of packages, folders or channels, and URLs of channels
 
@@ -85,7 +85,7 @@ def find(inputs: Iterable[str]) -> list[Source]:
 
 
 def _one_of_a_name(sources: list[Source]) -> Iterable[Source]:
-    """The packages of one input; of a .conda and a .tar.bz2 file of one name the first."""
+    """Return the packages of one input. A .conda file hides a .tar.bz2 file of its name."""
     found: dict[tuple[str, str], Source] = {}
     for source in sorted(sources, key=lambda each: (each.stem, each.filename.endswith(".bz2"))):
         found.setdefault((source.subdir, source.stem), source)
@@ -108,7 +108,7 @@ def _find_in(name: str) -> Iterator[Source]:
 
 
 def _local_path(name: str) -> Path:
-    """The path that an input names. Raises UsageError for a URL of another kind."""
+    """Return the path that an input names. Raises UsageError for a URL of another kind."""
     scheme, separator, rest = name.partition("://")
     if not separator:
         return Path(name).absolute()
@@ -122,13 +122,13 @@ def _local_path(name: str) -> Path:
 
 
 def _is_wanted(filename: str) -> bool:
-    """Whether a file may be a package of a release with the fault, by its name."""
+    """Return whether a file may be a package of a release with the fault, by its name."""
     releases = "|".join(map(re.escape, variant.known_releases()))
     return bool(re.fullmatch(rf"({BASE}|numpy)-({releases})-[^-]+\.(conda|tar\.bz2)", filename))
 
 
 def _find_in_folder(folder: Path) -> Iterator[Source]:
-    """The packages in a folder, and in the subdirs that make it a channel."""
+    """Yield the packages in a folder, and in the subdirs that make it a channel."""
     for place in (folder, *(folder / platform for platform in PLATFORMS)):
         index = _index(place / "repodata.json")
         for path in sorted(place.iterdir()) if place.is_dir() else ():
@@ -140,7 +140,7 @@ def _find_in_folder(folder: Path) -> Iterator[Source]:
 
 
 def _index(path: Path) -> repodata.Entries:
-    """The entries of a channel's index; none without one."""
+    """Return the entries of a channel's index; none without an index."""
     if not path.exists():
         return {}
     try:
@@ -156,7 +156,7 @@ def _needs(entry: repodata.Entry) -> Needs:
 
 
 def differs_in(source: Source, own: repodata.Entry) -> str:
-    """What a package needs by its channel's index and not by its own; "" when nothing differs.
+    """Return how a package's needs differ in its channel's index; "" when nothing differs.
 
     Channels patch their index: a solver that reads it asks for something else than the package.
     """
@@ -187,7 +187,7 @@ def _check_filename(filename: str, url: str) -> None:
 
 
 def _query(url: str, say: Say) -> list[tuple[str, str, str, str | None, Needs]]:
-    """(URL, file name, subdir, sha256, needs) of each numpy in a channel behind a URL."""
+    """Return (URL, file name, subdir, sha256, needs) of each numpy in a channel behind a URL."""
     # A fresh cache each time: rattler writes the URL with its secrets beside what it keeps, and
     # fails on a server that answers "not modified" for an index in shards.
     with tempfile.TemporaryDirectory() as folder:
@@ -219,14 +219,14 @@ def _query_with(url: str, cache: Path) -> list[tuple[str, str, str, str | None, 
 
 
 def _client() -> Any:
-    """rattler's HTTP client, with the credentials that `rattler auth login` stored."""
+    """Return rattler's HTTP client. It sends the credentials that `rattler auth login` stored."""
     from rattler.networking import AuthenticationMiddleware, Client, RetryMiddleware
 
     return Client([RetryMiddleware(), AuthenticationMiddleware()])
 
 
 def fetch(source: Source, say: Say) -> Path:
-    """The path of a package, downloaded where it is behind a URL.
+    """Return the path of a package. One behind a URL is downloaded.
 
     Raises FeedstockError for one that is not there, or that is not as its channel's index says.
     """

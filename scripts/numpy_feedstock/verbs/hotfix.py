@@ -137,7 +137,7 @@ def _heal_into(
 
 @contextlib.contextmanager
 def _work_folder() -> Iterator[Path]:
-    """A folder for unfinished twins. Those of runs that were killed are removed."""
+    """Make a folder for unfinished twins. Folders of runs that were killed are removed."""
     for path in paths.BUILD.glob("hotfix-*"):
         if not Path("/proc", path.name.removeprefix("hotfix-")).exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -172,7 +172,7 @@ class Batch:
         self._adding = threading.Lock()
 
     def run(self, sources: list[Source]) -> list[Row]:
-        """A Row for each package, in the order of ``sources``."""
+        """Return a Row for each package, in the order of ``sources``."""
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             needed = dict(zip(sources, pool.map(self._needed_base, sources), strict=True))
             rows: dict[Source, Row] = {}
@@ -181,14 +181,14 @@ class Batch:
         return [rows[source] for source in sources]
 
     def _needed_base(self, source: Source) -> tuple[str, str | None]:
-        """The subdir of a package, and the file name, without its ending, of its numpy-base."""
+        """Return the subdir of a package, and the name of its numpy-base without the ending."""
         try:
             return hotfix.needed_base(originals.fetch(source, self._say))
         except FeedstockError:
             return source.subdir, None  # the same error comes again when the package is healed
 
     def _heal_group(self, holder: Source | None, dependents: list[Source]) -> dict[Source, Row]:
-        """Rows of a package that holds numpy's code, and of those that need exactly this one."""
+        """Return the Rows of a package that holds numpy's code, and of those that need it."""
         members = [each for each in (holder, *dependents) if each]
         try:
             self._check_group(holder, dependents)
@@ -217,7 +217,7 @@ class Batch:
         return hotfix.open_original(originals.fetch(source, self._say), source.public_url)
 
     def _refused(self, source: Source, error: FeedstockError) -> Row:
-        """The Row of a package without a twin. In a channel, a sound package is no fault."""
+        """Return the Row of a package without a twin. In a channel, a sound package is no fault."""
         state = "refused"
         if isinstance(error, NotAffected) and not source.named:
             state = "not affected"
@@ -275,7 +275,7 @@ def _note(source: Source, twin: Twin) -> str:
 
 
 def _bytecode(twin: Twin) -> str:
-    """What became of the bytecode of numpy/__init__.py; "" where the original has none."""
+    """Return what became of the bytecode of numpy/__init__.py; "" where the original has none."""
     left_out = ", ".join(name.rpartition("/")[2] for name in twin.left_out)
     if left_out:
         return f"left out: {left_out}"
@@ -285,7 +285,7 @@ def _bytecode(twin: Twin) -> str:
 def _groups(
     needed: dict[Source, tuple[str, str | None]],
 ) -> list[tuple[Source | None, list[Source]]]:
-    """(package that holds code, packages that need it) for each that has to be healed.
+    """Return (package that holds code, packages that need it) for each that has to be healed.
 
     needed : for each package its subdir and the numpy-base that it needs
     """
@@ -303,7 +303,7 @@ def _groups(
 
 
 def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.Namespace) -> None:
-    """The closing table, or JSON."""
+    """Print the closing table, or JSON."""
     if args.json:
         shown = [dataclasses.asdict(row) for row in rows]
         print(json.dumps({"channel": str(output), "packages": shown}, indent=1))
