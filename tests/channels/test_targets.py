@@ -20,7 +20,7 @@ from rattler.exceptions import GatewayError
 
 from helpers import servers, small
 from helpers.command import feedstock
-from helpers.loopback import free_ports
+from helpers.loopback import closed_port
 from helpers.shipped import PYTHON, RELEASE
 from numpy_feedstock import files, paths
 from numpy_feedstock.channels import channel_folder, prefix
@@ -247,10 +247,12 @@ def test_each_way_to_be_refused_is_told_apart_and_says_where_credentials_go(plac
 
 
 def test_a_server_that_does_not_answer(place, package):
-    (port,) = free_ports(1)
-    nowhere = f"http://127.0.0.1:{port}"
-    url = place.url if place.url.startswith("s3:") else f"{place.url.split('+')[0]}+{nowhere}/conda"
-    done = publish(url, {**place.publisher, "AWS_ENDPOINT_URL": nowhere}, UNTESTED, package)
+    with closed_port() as port:
+        nowhere = f"http://127.0.0.1:{port}"
+        url = place.url
+        if not url.startswith("s3:"):
+            url = f"{url.split('+')[0]}+{nowhere}/conda"
+        done = publish(url, {**place.publisher, "AWS_ENDPOINT_URL": nowhere}, UNTESTED, package)
     assert (
         done.returncode == 1
         and nowhere in done.stderr
@@ -390,7 +392,7 @@ def test_a_publisher_that_was_paused_while_it_indexed_takes_nothing_away(bucket,
             target=lambda: codes.append(publish(bucket.url, slow, UNTESTED, paused).returncode)
         )
         publisher.start()
-        assert way.held.wait(60)
+        assert way.held.wait(300)
         codes.append(publish(bucket.url, bucket.publisher, UNTESTED, other).returncode)
         assert index_of(bucket).keys() >= {first.name, other.name}
         way.release.set()

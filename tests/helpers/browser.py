@@ -52,6 +52,6 @@ def _send(port, method, path, **what):
     body = json.dumps(what).encode() if method == "POST" else None
     url = f"http://127.0.0.1:{port}/session{path}"
     with urllib.request.urlopen(
-        urllib.request.Request(url, body, method=method), timeout=60
+        urllib.request.Request(url, body, method=method), timeout=300
     ) as answer:
         return json.load(answer)["value"]
