@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from helpers import installed
+from helpers import debian, installed
 from helpers.healer import heal
 from helpers.installed import source_of
 from helpers.users import root_only
@@ -164,12 +164,13 @@ def test_the_files_of_a_debian_package(copy, workplace):
     place.write_bytes(source_of(env).read_bytes())
     package = env.parent / "test.deb"
     subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
-    subprocess.run(["dpkg", "-i", package], check=True, capture_output=True)
-    try:
-        refused(env, "heal-test-numpy")
-        assert heal("--apply", "--startup-file", env).results == ["healed"]
-    finally:
-        subprocess.run(["dpkg", "-P", "heal-test-numpy"], check=True, capture_output=True)
+    with debian.alone():
+        subprocess.run(["dpkg", "-i", package], check=True, capture_output=True)
+        try:
+            refused(env, "heal-test-numpy")
+            assert heal("--apply", "--startup-file", env).results == ["healed"]
+        finally:
+            subprocess.run(["dpkg", "-P", "heal-test-numpy"], check=True, capture_output=True)
 
 
 @root_only
@@ -231,7 +232,7 @@ def test_an_installer_that_holds_its_lock(copy, installer):
     (env / name).unlink(missing_ok=True)
     program = (
         f"import fcntl, time; f = open({str(env / name)!r}, 'w');"
-        f"fcntl.{lock.__name__}(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
+        f"fcntl.{lock.__name__}(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(1000)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:

@@ -7,10 +7,18 @@ from helpers import once
 from numpy_feedstock import paths
 
 
+def alone():
+    """Be the only one of the tests' processes that changes the packages of this machine.
+
+    A context manager. apt-get does not wait for another apt-get that reads the lists, and dpkg
+    waits for nobody.
+    """
+    return once.alone(paths.BUILD / "apt.lock")
+
+
 def install(*packages):
     """Install what is missing. RuntimeError, with what apt-get said, where that fails."""
-    # apt-get does not wait for another apt-get that reads the lists
-    with once.alone(paths.BUILD / "apt.lock"):
+    with alone():
         _install(packages)
 
 

@@ -32,6 +32,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from helpers import debian
 from helpers.loopback import free_ports
 from numpy_feedstock import paths
 from numpy_feedstock.building import environments
@@ -39,7 +40,7 @@ from numpy_feedstock.child import end_group
 
 LOCK = paths.ROOT / "tests" / "channels" / "servers.txt"
 LOOPBACK = "127.0.0.1"
-SECONDS_TO_START = 90
+SECONDS_TO_START = 300  # of a server, on a busy machine
 
 # the logs of what is running, for the report of a failed test
 LOGS = []
@@ -311,18 +312,26 @@ def nginx_program():
     """
     installed = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
     unpacked = paths.BUILD / "unpacked" / "nginx"
-    if installed is None and not unpacked.exists():
-        partial = unpacked.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if subprocess.run(["apt-get", "download", "nginx"], cwd=partial).returncode:
-            # the lists of packages may be missing or old
-            subprocess.run(["apt-get", "update"], check=True)
-            subprocess.run(["apt-get", "download", "nginx"], cwd=partial, check=True)
-        (package,) = partial.glob("*.deb")
-        subprocess.run(["dpkg-deb", "--extract", package, partial], check=True)
-        partial.rename(unpacked)
+    if installed is None:
+        # another process of the tests may need it at the same moment
+        with debian.alone():
+            if not unpacked.exists():
+                _unpack_nginx(unpacked)
     return installed or unpacked / "usr" / "sbin" / "nginx"
+
+
+def _unpack_nginx(folder):
+    """Unpack Debian's package into a new folder, completely or not at all."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if subprocess.run(["apt-get", "download", "nginx"], cwd=partial).returncode:
+        # the lists of packages may be missing or old
+        subprocess.run(["apt-get", "update"], check=True)
+        subprocess.run(["apt-get", "download", "nginx"], cwd=partial, check=True)
+    (package,) = partial.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", package, partial], check=True)
+    partial.rename(folder)
 
 
 @contextlib.contextmanager
