@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import debian, originals, trees
-from helpers.loopback import free_ports, wait_for
+from helpers.loopback import closed_port, free_ports, wait_for
 from helpers.numpy_init import PATCHED, UNGATED
 from helpers.pythons import python36
 
@@ -24,14 +24,13 @@ PidFile none
 StrictModes no
 UsePAM no
 Subsystem sftp internal-sftp
-SetEnv PATH={folder}/bin:/usr/bin:/bin
+SetEnv PATH={folder}/bin:/usr/bin:/bin TMPDIR={folder}/tmp
 """
 CLIENT = """\
 Host *
 HostName 127.0.0.1
 IdentityFile {folder}/user
 IdentitiesOnly yes
-ConnectTimeout 3
 Host answers answers-too
 Port {port}
 UserKnownHostsFile {folder}/known
@@ -54,12 +53,14 @@ def ssh_config(tmp_path_factory):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True
         )
-    (folder / "bin").mkdir()
+    for name in ("bin", "tmp"):
+        (folder / name).mkdir()
     (folder / "bin" / "python3").symlink_to(python36() or sys.executable)
     with contextlib.ExitStack() as stack:
         # taken calls are never answered
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port, closed = free_ports(2)
+        closed = stack.enter_context(closed_port())
+        (port,) = free_ports(1)
         (folder / "server").write_text(SERVER.format(folder=folder, port=port))
         (folder / "client").write_text(
             CLIENT.format(folder=folder, port=port, silent=silent.getsockname()[1], closed=closed)
