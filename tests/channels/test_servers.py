@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import httpx2
 import pytest
@@ -46,12 +47,14 @@ def test_a_server_that_does_not_start_fails_with_its_log(tmp_path):
 
 
 def test_nothing_of_a_server_is_left(tmp_path):
-    script = "import subprocess; subprocess.run(['sleep', '1000.25'])"
+    # that of another run of the tests has another number
+    sleep = f"sleep 1000.{time.monotonic_ns()}"
+    script = f"import subprocess; subprocess.run({sleep.split()})"
     with servers.running(
-        "nested", [sys.executable, "-c", script], tmp_path, lambda: _running("sleep 1000.25")
+        "nested", [sys.executable, "-c", script], tmp_path, lambda: _running(sleep)
     ):
         pass
-    assert not _running("sleep 1000.25")
+    assert not _running(sleep)
 
 
 def _running(command):

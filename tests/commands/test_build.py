@@ -416,7 +416,7 @@ def run_stopped(folder, two, stop, *options):
     chosen = ["--numpy=2.3.5", "--numpy=2.4.4", "--python=3.11", "--channel=bootstrap"]
     command = [sys.executable, "-c", STOPPED, folder, stop, "build", *chosen]
     command += ["--output", folder / "output", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done

@@ -115,7 +115,7 @@ def test_a_result_that_cannot_be_printed_is_one_sentence(copy, redirection):
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, SCRIPT]
     for option in ("--json", "--verbose"):
         done = subprocess.run(
-            [*command, option, "--apply", env], stderr=subprocess.PIPE, text=True, timeout=60
+            [*command, option, "--apply", env], stderr=subprocess.PIPE, text=True, timeout=300
         )
         assert done.returncode == 1
         assert "not all is done; run the same command again" in done.stderr

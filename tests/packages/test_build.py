@@ -111,7 +111,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_behind(checkout, number):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "interrupted" in errors
     assert [(row["state"], row["sha256"]) for row in json.loads(output)] == [("not finished", None)]

@@ -45,7 +45,7 @@ def test_the_shipped_package_passes_every_check(prefixes, blas):
 
 
 def test_with_mkl_every_check_fails_on_the_control(controls):
-    code, report = repro(controls["mkl"], "--timeout", "6")
+    code, report = repro(controls["mkl"], "--timeout", "10")
     assert (code, failed(report)) == (1, {"hang", "calls", "threads"})
     assert report["verdict"] == "AFFECTED"
     # every import hangs where the race is decided; it stops after three

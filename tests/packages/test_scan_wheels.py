@@ -68,7 +68,7 @@ def test_interrupted_it_leaves_no_import_running(rows):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "interrupted" in errors
     assert not importing()

@@ -520,7 +520,7 @@ def test_two_processes_do_not_make_a_channel_at_once(monkeypatch, tmp_path):
         made.append(channel)
         if len(made) == 2:
             second_is_here.set()
-        assert second_is_here.wait(30)
+        assert second_is_here.wait(300)
         channel.mkdir()
         (channel / bootstrap.MARKER).write_text(json.dumps(identity))
 
@@ -553,7 +553,7 @@ def test_two_processes_do_not_download_wheels_at_once(monkeypatch, tmp_path):
             second = pool.submit(
                 bootstrap.download_wheels, ["list.txt"], sys.executable, "3.11", say
             )
-            assert waits.wait(30)
+            assert waits.wait(300)
             assert not second.done()
         # pip's turn
         with pytest.raises(FeedstockError, match="pip could not download the wheels"):

@@ -30,7 +30,7 @@ def test_the_first_process_makes_it_and_the_others_wait(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
-    (text,) = {answers.get(timeout=60) for _ in processes}
+    (text,) = {answers.get(timeout=300) for _ in processes}
     assert len(text.splitlines()) == 1
 
 
