@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -165,6 +166,22 @@ def test_a_download_that_breaks_off_is_an_error_and_leaves_nothing(kept, monkeyp
             sdist.provide(url, "0.0.1", sha256, print)
     assert "pip config list" in str(raised.value) and "s3cret" not in str(raised.value)
     assert not list(paths.SDISTS.iterdir())
+
+
+def test_several_that_download_it_at_once_keep_it_whole(kept, monkeypatch):
+    kept.unlink()
+    content, together = bytes(20 << 20), threading.Barrier(6)
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def download(*args):
+        together.wait(300)
+        return content
+
+    monkeypatch.setattr(sdist, "_download", download)
+    with ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(sdist.archive, URL, "0.0.1", sha256, print) for _ in range(6)]
+    assert [call.result() for call in calls] == [kept] * 6
+    assert list(paths.SDISTS.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize("url", ["http://HOST/t/s3cret/nothere", "http://me:s3cret@HOST/nothere"])

@@ -49,9 +49,12 @@ def archive(url: str, version: str, sha256: str, say: Say) -> Path:
     kept = paths.SDISTS / f"numpy-{version}.tar.gz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
-        partial.write_bytes(_download(url, version, say))
-        partial.rename(kept)
+        content = _download(url, version, say)
+        # in a folder of its own, because another process may download the same archive
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            partial = Path(folder, kept.name)
+            partial.write_bytes(content)
+            partial.replace(kept)
     check_sha256(kept, sha256)
     return kept
 

@@ -1,5 +1,6 @@
 """Released numpy wheels, and a library that makes them call MKL: no numpy is compiled."""
 
+import contextlib
 import platform
 import shutil
 import subprocess
@@ -55,7 +56,8 @@ def unpack_mkl(wheels: Path) -> Path:
     (library,) = folder.glob("mkl-*/data/lib/libmkl_rt.so.*")
     (openmp,) = folder.glob("intel_openmp-*/data/lib/libiomp5.so")
     beside = library.with_name(openmp.name)  # where MKL looks for it
-    if not beside.exists():
+    # another process may be at this line, too
+    with contextlib.suppress(FileExistsError):
         beside.symlink_to(openmp)
     return library
 
