@@ -126,7 +126,7 @@ CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 # file systems in which the kernel shows itself
 KERNEL_FILE_SYSTEMS = ("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs")
 # what may stand after the last dot in the name of a program
-PROGRAM_SUFFIX = re.compile(r"[.](\d+|bin|elf|linux|out|run|x86_64|aarch64)$")
+PROGRAM_SUFFIX = re.compile(r"[.](\d[^.]*|app|bin|elf|linux|out|run|x86_64|aarch64)$")
 # how PyInstaller marks the end of the archive in a program that is one file
 FROZEN_COOKIE, FROZEN_COOKIE_SIZE = b"MEI\014\013\012\013\016", 88
 MIN_FROZEN = 1 << 20  # bytes; such a program has a whole Python inside
@@ -1292,10 +1292,19 @@ def _is_cache(folder: _Folder, survey: Survey) -> bool:
         tag = os.path.join(path, os.pardir, os.pardir, "CACHEDIR.TAG")
         tagged = os.path.exists(tag) and (read(tag, survey) or b"").startswith(CACHE_TAG)
         unpacked = tagged and any(name.endswith(".dist-info") for name in names)
-    if unpacked:
-        survey.count("caches")
-        survey.note(path, "an unpacked package in a cache")
-    return unpacked
+    # packages that were unpacked over each other are an environment without conda's records
+    if not unpacked or ("bin" in names and _has_python_and_numpy(path, survey)):
+        return False
+    survey.count("caches")
+    survey.note(path, "an unpacked package in a cache")
+    return True
+
+
+def _has_python_and_numpy(path: str, survey: Survey) -> bool:
+    programs = list_names(os.path.join(path, "bin"), survey)
+    return any(name.startswith(PYTHON_FOLDERS) for name in programs) and any(
+        os.path.isdir(os.path.join(site, "numpy")) for site in _site_packages(path, survey)
+    )
 
 
 def _is_index(path: str, survey: Survey) -> bool:
@@ -1353,7 +1362,7 @@ def _extensions(numpy: str, survey: Survey, python: str = ""):
 
 def _below(folder: _Folder, names, kind: str, survey: Survey, excluded):
     """The paths in a folder to look at next, the first one last."""
-    if os.path.basename(folder.path) in PACKAGE_FOLDERS:
+    if SITE_PATH.match(folder.path):
         return []  # packages; numpy's is audited
     if "os.py" in folder.names and "site.py" in folder.names:
         names = [name for name in names if name in PACKAGE_FOLDERS]  # Python's own library
@@ -1402,7 +1411,8 @@ def _named_by_files(folder: _Folder, kind: str, survey: Survey):
     if kind == "prefix" and "pyvenv.cfg" in folder.names:
         settings = venv_settings(folder.path, survey)
         base = os.path.dirname(settings.get("home", "").rstrip("/"))
-        if settings.get("include-system-site-packages") == "true" and base.startswith("/"):
+        takes_from_base = settings.get("include-system-site-packages", "").lower() == "true"
+        if takes_from_base and base.startswith("/"):
             found += [path for path in _site_packages(base, survey)]
     if kind == "packages":
         for name in sorted(folder.names):
@@ -1948,7 +1958,7 @@ def _blas(extensions, prefix: str, records, survey: Survey):
             if name in soname:
                 return name, soname
     # conda-forge's numpy calls an interface, and libblas says what is behind it
-    interfaces = [soname for soname in needed or () if re.match("lib(c|flexi)?blas[.]", soname)]
+    interfaces = [soname for soname in needed or () if "blas" in soname]
     if needed is not None and not interfaces:
         return "none", "its extension needs none"
     recorded, by = _recorded_blas(records)

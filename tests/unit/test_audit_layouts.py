@@ -49,7 +49,40 @@ def test_a_folder_with_an_index_of_something_else_is_no_cached_package(
     assert found(rows(tmp_path)[0]) == [("AFFECTED", str(app))]
 
 
-@pytest.mark.parametrize("name", ["tool-1.2", "tool.bin", "tool.run", "tool.x86_64"])
+@pytest.mark.parametrize("above", ["site-packages", "dist-packages/envs", "opt/site-packages/a"])
+def test_an_environment_below_a_folder_that_is_called_site_packages_is_found(
+    rows, conda, tmp_path, above
+):
+    app = conda(tmp_path / above / "app")
+    assert found(rows(tmp_path)[0]) == [("AFFECTED", str(app))]
+
+
+@pytest.mark.parametrize("library", ["lib", "lib64"])
+@pytest.mark.parametrize("name", ["numpy", "python"])
+def test_packages_that_were_unpacked_over_each_other_are_an_environment(
+    rows, numpy, tmp_path, name, library
+):
+    numpy(tmp_path / "app" / library / "python3.11" / "site-packages")
+    for folder in ("info", "bin"):
+        (tmp_path / "app" / folder).mkdir()
+    (tmp_path / "app" / "bin" / "python3.11").touch()
+    index = {"name": name, "version": "2.3.5", "build": "0"}
+    (tmp_path / "app" / "info" / "index.json").write_text(json.dumps(index))
+    assert found(rows(tmp_path)[0]) == [("AFFECTED", str(tmp_path / "app"))]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tool-1.2",
+        "tool-1.2.3-linux-x86_64",
+        "tool-2.0rc1",
+        "tool.app",
+        "tool.bin",
+        "tool.run",
+        "tool.x86_64",
+    ],
+)
 def test_a_frozen_program_is_found_whatever_its_name_ends_with(rows, tmp_path, name):
     table = b"numpy/_core/_multiarray_umath.cpython-311-x86_64-linux-gnu.so"
     cookie = audit_numpy.FROZEN_COOKIE

@@ -178,8 +178,9 @@ def test_what_a_venv_takes_from_its_base_is_found(rows, numpy, tmp_path):
     settings = f"home = {tmp_path}/base/bin\ninclude-system-site-packages = {{}}\n"
     (venv / "pyvenv.cfg").write_text(settings.format("false"))
     assert rows(tmp_path / "root")[0] == []
-    (venv / "pyvenv.cfg").write_text(settings.format("true"))
-    assert prefixes(rows(tmp_path / "root")[0]) == [str(tmp_path / "base")]
+    for yes in ("true", "True", "TRUE"):
+        (venv / "pyvenv.cfg").write_text(settings.format(yes))
+        assert prefixes(rows(tmp_path / "root")[0]) == [str(tmp_path / "base")]
 
 
 def test_a_numpy_that_a_pth_file_names_is_found(rows, numpy, tmp_path):
