@@ -172,12 +172,22 @@ def _heal_row(entry: Line) -> Line:
 
 
 def _end(entry: Line) -> Line:
-    end = {name: int(entry[name]) for name in ("exit", "numpys", "left_out", "unreadable")}
-    end["folders"] = int(entry["folders"])
+    fields = ("exit", "numpys", "left_out", "unreadable", "folders")
+    end = {name: _count(entry[name]) for name in fields}
+    end["verdicts"] = {str(name): _count(count) for name, count in entry["verdicts"].items()}
+    if not isinstance(entry["roots"], list):
+        raise TypeError(entry["roots"])
     end["roots"] = list(map(str, entry["roots"]))
     end["date"] = str(entry["date"])
     end["time"] = calendar.timegm(time.strptime(end["date"], DATE_FORMAT))
     return end
+
+
+def _count(value: Any) -> int:
+    """A number of things. Raises ValueError for what is none: true, -1, 0.5, infinity."""
+    if type(value) is not int or value < 0:
+        raise ValueError(value)
+    return value
 
 
 def _check_end(host: Host) -> None:
@@ -190,10 +200,7 @@ def _check_end(host: Host) -> None:
     if end is None:
         host.problem("the audit did not end: its last line is missing")
         return
-    if host.rows_after_end:
-        host.problem("lines stand after the audit's last line")
-    if len(host.rows) < end["numpys"]:
-        host.problem("lines of its file were lost")
+    _check_rows(host, end)
     if not end["roots"]:
         host.problem("none of the folders is there")
     kinds = collections.Counter(kind for kind, _, _ in host.troubles)
@@ -204,6 +211,17 @@ def _check_end(host: Host) -> None:
     undecided = any(row["verdict"] in ("AFFECTED", "UNKNOWN") for row in host.rows)
     if end["exit"] != 0 and not undecided and not host.problems:
         host.problem("the audit ended with exit code %d" % end["exit"])
+
+
+def _check_rows(host: Host, end: Line) -> None:
+    """Note where the numpys are not the ones that the audit's last line counts."""
+    if host.rows_after_end:
+        host.problem("lines stand after the audit's last line")
+    if len(host.rows) < end["numpys"]:
+        host.problem("lines of its file were lost")
+    counted = collections.Counter(row["verdict"] for row in host.rows)
+    if any(counted[verdict] != count for verdict, count in end["verdicts"].items()):
+        host.problem("its lines have other verdicts than its last line counts")
 
 
 # --- the hosts that were to be asked

@@ -278,6 +278,18 @@ NOT_DONE = {
     "a verdict that nobody knows": [row("SPLENDID"), end()],
     "no numbers in the end": [row("FIXED"), {**COMMON, "type": "end", "exit": 0}],
     "no date": [row("FIXED"), end(date="yesterday")],
+    "numbers without an end": json.dumps(row("FIXED"))
+    + "\n"
+    + json.dumps(end()).replace('"numpys": 1', '"numpys": 1e999'),
+    "a number below zero": [row("FIXED"), end(0, -1)],
+    "half a number": [row("FIXED"), end(0, left_out=0.5)],
+    "no number": [row("FIXED"), end(False)],
+    "a text instead of folders": [row("FIXED"), end(roots="/")],
+    "other verdicts than were counted": [row("FIXED"), end(verdicts={"FIXED": 0, "AFFECTED": 1})],
+    "two audits, and the second lost a line": [
+        *(row("FIXED"), end(verdicts={"AFFECTED": 0, "FIXED": 1})),
+        end(0, 1, verdicts={"AFFECTED": 1, "FIXED": 0}),
+    ],
     "healing did not end": [heal("healed"), *FIXED],
     "healing failed": [heal("failed"), heal_end(failed=1), *FIXED],
 }
