@@ -195,6 +195,22 @@ def test_an_interrupt_while_the_server_starts_leaves_no_server(folder, monkeypat
     assert servers(folder) == []
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_an_interrupt_before_the_server_is_known_leaves_no_server(folder, monkeypatch):
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.extend(servers(folder))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compile_once(folder)
+    assert started and servers(folder) == []
+
+
 def interrupt_when_called(store):
     """Interrupt this process, as Ctrl-C does. Returns the call, which nobody answers."""
     call = store.accept()[0]

@@ -195,18 +195,20 @@ def _running(environment: dict[str, str], log: Path) -> Iterator[subprocess.Pope
     """Run the server, in a process group of its own. The body starts once it answers."""
     foreground = {**environment, "SCCACHE_START_SERVER": "1", "SCCACHE_NO_DAEMON": "1"}
     socket = Path(environment["SCCACHE_SERVER_UDS"])
-    with open(log, "a") as stream:
-        server = subprocess.Popen(
-            [program()], env=foreground, stdout=stream, stderr=stream, start_new_session=True
-        )
+    server = None
     try:
+        with open(log, "a") as stream:
+            server = subprocess.Popen(
+                [program()], env=foreground, stdout=stream, stderr=stream, start_new_session=True
+            )
         _wait(server, socket, log)
         yield server
     finally:
-        # the compilers are the server's children, not the build's: all end with it
-        child.end_group(server.pid, reap=server.poll)
-        server.wait()
-        _end_successors(socket)
+        if server is not None:
+            # the compilers are the server's children, not the build's: all end with it
+            child.end_group(server.pid, reap=server.poll)
+            server.wait()
+        _end_others(socket)
 
 
 def _wait(server: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
@@ -218,11 +220,12 @@ def _wait(server: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
         time.sleep(0.05)
 
 
-def _end_successors(socket: Path) -> None:
-    """End the servers that clients started after the server was killed.
+def _end_others(socket: Path) -> None:
+    """End the servers that are not known here.
 
-    Several clients can do so at once. The last of their servers then has the address, and the
-    others live on without one. What all have is the variable.
+    One was started when Ctrl-C came. Clients start others after the server was killed. Several
+    clients can do so at once. The last of their servers then has the address, and the others
+    live on without one. What all have is the variable.
     """
     deadline = time.monotonic() + _END_SECONDS
     while (left := _who_has(f"SCCACHE_SERVER_UDS={socket}")) and time.monotonic() < deadline:
