@@ -89,7 +89,8 @@ command=$(printf '%q ' sh -c "$start" sh "${arguments[@]}")
 
 fail() {
     local host=$1 why=$2
-    printf '%s %s\n' "$host" "$why" >&2
+    # a host may send what steers the terminal
+    printf '%s %s\n' "$host" "$why" | tr -d '\r' | cat -v >&2
     touch "$partial/failed"
 }
 

@@ -131,6 +131,18 @@ def test_hosts_that_do_not_answer_are_named_with_the_reason(audit, envs):
     assert len(found["answers.jsonl"]) == 5 and len(found) == 4
 
 
+def test_what_a_host_sends_does_not_steer_the_terminal(audit, envs, tmp_path):
+    # stands in for a server whose banner or shell says this
+    (tmp_path / "bin" / "ssh").write_text(
+        "#!/bin/sh\nprintf '\\033[2Jcleared\\302\\233\\r\\n' >&2; exit 1\n"
+    )
+    done, found = audit("hostile\n", envs)
+    assert done.returncode == 1
+    assert "cleared" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
+    assert "cleared" in found["hostile.jsonl"][0]["failed"]
+
+
 def test_a_host_that_has_none_of_the_folders_did_answer(audit):
     done, found = audit("answers\n", "/no/such")
     assert (done.returncode, done.stderr) == (0, "")
