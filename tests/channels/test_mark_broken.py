@@ -438,13 +438,14 @@ def test_of_the_real_package_and_an_unpatched_one_ours_is_left(
 # --- packages of the older form, other lists, and what other tools did
 
 
-def make_tar_bz2(folder, build, *depends, init=None):
+def make_tar_bz2(folder, build, *depends, init=None, about="{}"):
     """A numpy in linux-64 as a .tar.bz2; its path."""
     index = {"name": "numpy", "version": "2.3.5", "build": build, "build_number": 0}
     members = {
         "info/index.json": json.dumps({**index, "subdir": "linux-64", "depends": depends}),
         "info/paths.json": json.dumps({"paths": [], "paths_version": 1}),
         "info/files": "",
+        "info/about.json": about,
         "lib/python3.11/site-packages/numpy/__init__.py": init or "",
     }
     path = folder / "linux-64" / f"numpy-2.3.5-{build}.tar.bz2"
@@ -468,6 +469,29 @@ def test_a_tar_bz2_is_listed_and_marked_like_a_conda_file(folder, mark):
         picked(folder, exactly("old_0"))
     mark([])
     assert picked(folder, exactly("old_0")) == "old_0"
+
+
+@pytest.mark.parametrize("init", ["def (", "a\0b", "-" * 100_000 + "1", "link"])
+def test_a_package_that_cannot_be_judged_is_named_and_hides_no_other(init, folder, mark):
+    path = make_tar_bz2(folder, "odd_0", init=init)
+    if init == "link":
+        # a link out of the package, to a file of this machine
+        with tarfile.open(path, "w:bz2") as tar:
+            member = tarfile.TarInfo("lib/python3.11/site-packages/numpy/__init__.py")
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            tar.addfile(member)
+    code, out, error = mark([], "--list-unmarked")
+    assert code == 1
+    assert f"not known whether it is unpatched: linux-64/{path.name}: " in error
+    listed = [each["package"] for each in yaml.safe_load(out)]
+    assert listed == [each["package"] for each in BOTH]
+
+
+@pytest.mark.parametrize("original", ["../x", "a/b", "", ".", None, 5])
+def test_a_twin_that_names_no_file_as_its_original_has_none(original, folder, mark):
+    about = {"extra": {"hotfix": {"original": original, "original_sha256": "0"}}}
+    make_tar_bz2(folder, "odd_50", about=json.dumps(about))
+    assert mark([], "--list-healed") == (0, "\n", "")
 
 
 def test_what_another_list_unmarks_is_named_before_it_changes(folder, mark, monkeypatch):

@@ -202,13 +202,7 @@ def patched_text(text: bytes) -> bytes:
     A text that upstream released for Linux and macOS is known by its hash. Windows'
     wheels have other line ends and a preamble, so there the hunk decides.
     """
-    if len(text) > limits().text_bytes:
-        raise Refused(
-            "numpy/__init__.py is too large",
-            expected=f"at most {limits().text_bytes} bytes (policy.yaml)",
-            found=len(text),
-        )
-    before = _gate_state(text)
+    before = _gate_of(text)
     if before != "ungated":
         raise NotAffected("numpy/__init__.py needs no patch", found=f"the check is {before}")
     expected = PATCHED_TEXTS.get(hashlib.sha256(text).hexdigest())
@@ -222,12 +216,25 @@ def patched_text(text: bytes) -> bytes:
     after = patch.applied(text)
     if expected and hashlib.sha256(after).hexdigest() != expected:
         raise Refused("the patched numpy/__init__.py is not the known one", expected=expected)
-    if _gate_state(after) != "gated":
+    if _gate_of(after) != "gated":
         raise Refused("the patch does not gate the check in numpy/__init__.py")
     return after
 
 
-def _gate_state(text: bytes) -> str:
+def gate_state(member: Member) -> str:
+    """What numpy/__init__.py of a package runs, as audit_numpy.gate says it. Raises Refused."""
+    if member.link:
+        raise Refused("numpy/__init__.py is a link")
+    return _gate_of(member.data)
+
+
+def _gate_of(text: bytes) -> str:
+    if len(text) > limits().text_bytes:
+        raise Refused(
+            "numpy/__init__.py is too large",
+            expected=f"at most {limits().text_bytes} bytes (policy.yaml)",
+            found=len(text),
+        )
     try:
         return str(gate(text.decode()))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -33,8 +33,8 @@ examples:
 The index says what the list says, and nothing else: with another list the builds that only
 the list before had are no longer marked. They are named before anything changes.
 
-exit code: 0 the index is as the list says, 1 it could not be changed, 2 wrong use, a list
-that is not right, or an index that another tool has patched
+exit code: 0 the index is as the list says, 1 it could not be changed, or a package could not be
+judged, 2 wrong use, a list that is not right, or an index that another tool has patched
 """
 
 
@@ -67,7 +67,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb. Returns 0. Raises UsageError for a bad list and a folder without a channel."""
+    """Run the verb. Returns 0, or 1 when a package could not be judged.
+
+    Raises UsageError for a bad list and a folder without a channel.
+    """
     # imported here, because they import much and the parser has to be quick
     from ..channels import broken, channel_folder, channel_patch, unmarked
 
@@ -77,15 +80,16 @@ def execute(args: argparse.Namespace) -> int:
             expected="linux-64/repodata.json in it",
         )
     if args.list_healed:
-        print_entries(unmarked.find_healed(args.channel), args.json)
-        return 0
+        found, odd = unmarked.find_healed(args.channel)
+        print_entries(found, args.json)
+        return _say_odd(odd)
     args.list = args.list or broken.PATH
     builds = broken.read(args.list)
     if args.list_unmarked:
-        found = unmarked.find(args.channel, builds)
+        found, odd = unmarked.find(args.channel, builds)
         print_entries(found, args.json)
         print(f"{len(found)} unpatched builds of numpy are not in {args.list}", file=sys.stderr)
-        return 0
+        return _say_odd(odd)
     say = functools.partial(print, file=sys.stderr)
     lock = contextlib.nullcontext() if args.dry_run else channel_folder.locked(args.channel, say)
     # a dry run must work without the right to write
@@ -93,6 +97,13 @@ def execute(args: argparse.Namespace) -> int:
         change = channel_patch.change_index(args.channel, builds, args.dry_run, say)
     print_result(args, builds, change)
     return 0
+
+
+def _say_odd(odd: Sequence[str]) -> int:
+    """Name the packages that could not be judged. Returns the exit code."""
+    for line in odd:
+        print(f"feedstock: not known whether it is unpatched: {line}", file=sys.stderr)
+    return int(bool(odd))
 
 
 def print_entries(builds: "Sequence[BrokenBuild]", as_json: bool) -> None:
