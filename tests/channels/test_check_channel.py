@@ -220,6 +220,51 @@ def test_a_form_of_the_index_that_is_not_whole_is_a_row(form, content, folder):
     assert "the index is not right" in faults(folder)[form]
 
 
+def write_shards(folder, listed, shard=b""):
+    """Write the list of shards, and one shard, as msgpack or as what has an object of JSON."""
+    packed = zstandard.compress(shard if isinstance(shard, bytes) else msgpack.packb(shard))
+    digest = files.hashlib.sha256(packed).digest()
+    (folder / "shards" / f"{digest.hex()}.msgpack.zst").write_bytes(packed)
+    listed = listed or {"shards": {"numpy": digest}}
+    (folder / repodata.SHARDS).write_bytes(zstandard.compress(msgpack.packb(listed)))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        *({"shards": each} for each in ("x", ["numpy"], 5)),
+        *({"shards": {"numpy": each}} for each in (10**6, "abc", ["a"], b"", b"/../x", b"x" * 999)),
+    ],
+    ids=str,
+)
+def test_a_list_of_shards_that_lists_none_is_a_row(listed, folder):
+    write_shards(folder, listed)
+    assert repodata.SHARDS in faults(folder)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        b"\x81\xa1a" + b"\x91" * 1000 + b"\x90",
+        b"\x81\xa8packages" + b"\x81\xa1a" * 400 + b"\x90",
+        {"packages": {5: {"name": "numpy"}}},
+        {"packages": {b"numpy-1-1.conda": {"name": b"numpy"}}},
+        {"packages": {"numpy-1-1.conda": {5: 1, "a": 2, b"x": 3}}},
+        b"\x81\x91\x01\x01",
+    ],
+    ids=["deep", "many objects", "number", "bytes", "keys of all kinds", "a list as a key"],
+)
+def test_a_shard_of_odd_values_is_a_row(shard, folder):
+    write_shards(folder, None, shard)
+    assert repodata.SHARDS in faults(folder)
+
+
+@pytest.mark.parametrize("info", [["base_url"], "base_url", 5])
+def test_an_info_that_is_no_object_is_a_row(info, folder):
+    edit(folder, lambda content: content.update(info=info))
+    assert faults(folder)[repodata.JSON] == "says info that is no object, which is not checked"
+
+
 @pytest.mark.parametrize("form", [repodata.ZST, repodata.SHARDS])
 def test_a_form_that_differs_from_the_json_is_a_row(form, folder):
     kept = (folder / repodata.JSON).read_bytes(), (folder / repodata.ZST).read_bytes()

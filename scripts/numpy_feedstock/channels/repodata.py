@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -74,7 +75,10 @@ def unknown_parts(data: bytes) -> list[str]:
     found = [key for key in content if key not in _KNOWN_KEYS]
     if content.get("v3"):
         found.append("v3")
-    if (content.get("info") or {}).get("base_url"):
+    info = content.get("info") or {}
+    if not isinstance(info, dict):
+        found.append("info that is no object")
+    elif info.get("base_url"):
         found.append("info.base_url")
     return sorted(found)
 
@@ -113,13 +117,17 @@ def sharded(read: Read, where: str, name: str) -> Entries:
 
     Raises FeedstockError when the list of shards or the shard is not whole.
     """
-    listed = _unpack(read(SHARDS), where)
-    digest = (listed.get("shards") or {}).get(name)
+    shards = _unpack(read(SHARDS), where).get("shards") or {}
+    if not isinstance(shards, dict):
+        raise _not_right(where, f"shards: {type(shards).__name__}")
+    digest = shards.get(name)
     if digest is None:
         return {}
-    filename = f"shards/{bytes(digest).hex()}.msgpack.zst"
-    shard = _unpack(read(filename), f"{where.rpartition('/')[0]}/{filename}")
-    return {package: _as_json(entry) for package, entry in _entries(_as_json(shard), where).items()}
+    # a hash of another form could name a file elsewhere
+    if not re.fullmatch("[0-9a-f]{64}", str(digest)):
+        raise _not_right(where, f"the hash of the shard of {name}: {str(digest)[:80]}")
+    filename = f"shards/{digest}.msgpack.zst"
+    return _entries(_unpack(read(filename), f"{where.rpartition('/')[0]}/{filename}"), where)
 
 
 def forms(read: Read, where: str, names: Iterable[str] = ("numpy",)) -> dict[str, Entries]:
@@ -146,8 +154,8 @@ def _unpack(data: bytes | None, where: str) -> dict[str, Any]:
     if data is None:
         raise _not_right(where, "no file")
     try:
-        content = msgpack.unpackb(unzst(data, where), raw=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
+        content = _as_json(msgpack.unpackb(unzst(data, where), raw=False, strict_map_key=False))
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise _not_right(where, f"not msgpack: {error}") from None
     if not isinstance(content, dict):
         raise _not_right(where, type(content).__name__)
@@ -159,7 +167,7 @@ def _as_json(content: Any) -> Any:
     if isinstance(content, bytes):
         return content.hex()
     if isinstance(content, dict):
-        return {key: _as_json(value) for key, value in content.items()}
+        return {str(_as_json(key)): _as_json(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_as_json(value) for value in content]
     return content
