@@ -19,6 +19,9 @@ import sys
 import tempfile
 from typing import Any, List, Optional
 
+# An older Python stops at this line, and shows it.
+NEEDED: str = "Python 3.6 or later: run this file with python3"
+
 FILES = {}  # filled by prepare_run.py
 
 

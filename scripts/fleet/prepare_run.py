@@ -16,6 +16,9 @@ from typing import List, Optional
 
 import summarise_audits
 
+# An older Python stops at this line, and shows it.
+NEEDED: str = "Python 3.6 or later: run this file with python3"
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 EPILOG = """\
 exit code: 0 done, 2 wrong use

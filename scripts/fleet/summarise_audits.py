@@ -21,6 +21,9 @@ import sys
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+# An older Python stops at this line, and shows it.
+NEEDED: str = "Python 3.6 or later: run this file with python3"
+
 EPILOG = """\
 a host is done if
   its file ends with the audit's `end`, and no line was lost,

@@ -1,12 +1,14 @@
 """Wrong use: each bad call of each verb is an error in words, and leaves nothing behind."""
 
+import ast
 import os
+import subprocess
 
 import pytest
 
-from helpers import small
+from helpers import pythons, small
 from helpers.command import feedstock
-from numpy_feedstock import cli
+from numpy_feedstock import cli, paths
 from numpy_feedstock.publishing import signing
 
 BAD_TARGETS = [
@@ -199,3 +201,26 @@ def test_a_reader_that_goes_away_is_no_traceback(workplace):
         done = feedstock(*call, stdout=write, stderr=-1, capture_output=False)
         assert (done.returncode, done.stderr) == (1, "")
     os.close(write)
+
+
+STAND_ALONE = [
+    *paths.ROOT.glob("scripts/*_numpy.py"),
+    *paths.ROOT.glob("scripts/fleet/*.py"),
+]
+
+
+@pytest.mark.parametrize("path", STAND_ALONE, ids=lambda path: path.name)
+def test_an_old_python_stops_at_a_line_that_says_what_is_needed(path):
+    text = path.read_text()
+    new = [node.lineno for node in ast.walk(ast.parse(text)) if _is_unknown_to_python_2(node)]
+    line = text.splitlines()[min(new) - 1]
+    assert "Python 3.6 or later" in line
+    for python in pythons.found(["2.7"]).values():
+        done = subprocess.run([python, path], capture_output=True, text=True)
+        assert (done.returncode, line in done.stderr) == (1, True)
+
+
+def _is_unknown_to_python_2(node):
+    if isinstance(node, ast.FunctionDef):
+        return bool(node.returns or node.args.kwonlyargs)
+    return isinstance(node, ast.AnnAssign | ast.JoinedStr) or getattr(node, "annotation", None)
