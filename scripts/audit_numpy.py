@@ -30,6 +30,9 @@ import time
 from errno import EBADF, ELOOP
 from importlib.util import MAGIC_NUMBER
 
+# An older Python stops at this line, and shows it.
+NEEDED: str = "Python 3.6 or later: run this file with python3"
+
 EPILOG = """\
 verdicts:
   AFFECTED  the import multiplies matrices, with MKL: it can hang
@@ -2057,7 +2060,13 @@ def _json_settings(path: str, key, survey: Survey):
 
 # --- what made an environment, and the command of that tool that mends it
 
-_IMAGE_LAYER = re.compile(r"/(overlay2?|overlayfs|snapshots)/[^/]+/(diff|merged|fs)(/|$)")
+_IMAGE_LAYER = re.compile(
+    r"/(overlay2?|overlayfs|snapshots)/[^/]+/(diff|merged|fs)(/|$)"
+    r"|/(docker|containers/storage)/(vfs/dir|btrfs/subvolumes|zfs/graph)/"
+    r"|/io[.]containerd[.]snapshotter[.]v1[.][^/]+/"
+)
+# where Nix and Guix keep what they built; nobody may change it
+STORE = re.compile(r"/(nix|gnu)/store/[^/]+")
 _NEWER = "numpy>=2.4.5"
 # files by which these tools mark their environments
 INSTALLER_FILES = (
@@ -2074,6 +2083,8 @@ def installer_of(site: Site, row, survey: Survey) -> str:
         return "image"
     if row["build"]:
         return _conda_installer(prefix, row["channel"])
+    if _in_store(site):
+        return "store"
     recorded = _recorded_installer(site, survey)
     if recorded in ("rpm", "debian", "dpkg") or site.folder.endswith("lib/python3/dist-packages"):
         return "system"
@@ -2271,6 +2282,24 @@ def _system(repair: Repair) -> str:
     return "rpm -qf %s" % path
 
 
+def _store(repair: Repair) -> str:
+    path = _in_store(repair.site)
+    command = "nix-store --query --roots"
+    if "/gnu/store/" in path:
+        command = "guix gc --referrers"
+    return "%s %s" % (command, quote(path))
+
+
+def _in_store(site: Site) -> str:
+    """The path in the store of Nix or Guix that holds a numpy; empty if it is elsewhere."""
+    # profiles are folders of links into the store
+    path = os.path.realpath(os.path.join(site.folder, "numpy", "__init__.py"))
+    found = STORE.search(path)
+    if found:
+        return path[: found.end()]
+    return ""
+
+
 def _image(repair: Repair) -> str:
     return "build the image again with '%s'" % _NEWER
 
@@ -2300,8 +2329,17 @@ REMEDIES = {
         "the system's package manager owns this numpy: the command names the package, and the "
         "system's provider has to update it; pip would overwrite its files",
     ),
+    "store": (
+        _store,
+        "nothing may change in the store of Nix or Guix: the command names what uses this numpy, "
+        "which has to be built again with a patched or a newer one",
+    ),
     "image": (_image, "a layer of an image or an overlay: a change here is lost or breaks it"),
 }
+
+
+# installers whose files heal_numpy.py refuses to change
+OTHERS_OWN = ("system", "store", "image")
 
 
 def remedies(row, channel: str):
@@ -2322,7 +2360,7 @@ def remedies(row, channel: str):
         wanted = quote("numpy=%s=%s*_1*" % (row["version"], row["blas"]))
     make, note = REMEDIES[row["installer"]]
     commands = [make(Repair(wanted, channels, site))]
-    if re.fullmatch(PATCHED, row["version"]) and row["installer"] not in ("system", "image"):
+    if re.fullmatch(PATCHED, row["version"]) and row["installer"] not in OTHERS_OWN:
         commands.insert(0, "python3 heal_numpy.py --apply %s" % quote(row["prefix"]))
     return commands, note
 

@@ -34,6 +34,9 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+# An older Python stops at this line, and shows it.
+NEEDED: str = "Python 3.6 or later: run this file with python3"
+
 # no bytecode of the audit may stay behind on the host
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -174,7 +177,11 @@ COMPILE_TIMEOUT = 60
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # of linux/fs.h
 FS_IOC_GETFLAGS = 0x80086601
 # where container engines keep the layers of images and containers
-LAYERS = re.compile(r"/(docker|containers/storage|containerd|buildkit|podman)/.*/(diff|fs|merged)/")
+LAYERS = re.compile(
+    r"/(docker|containers/storage|containerd|buildkit|podman)/.*/(diff|fs|merged)/"
+    r"|/(docker|containers/storage)/(vfs/dir|btrfs/subvolumes|zfs/graph)/"
+    r"|/io[.]containerd[.]snapshotter[.]v1[.][^/]+/"
+)
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 INSTALLERS = re.compile(r"(^|/)(conda|mamba|micromamba|pixi|pip[0-9.]*|uv|poetry|pdm)$")
 PROGRESS_SECONDS = 5.0
@@ -876,7 +883,8 @@ def _unknown_text(source: bytes, version: str) -> str:
     """Why a text is left alone. Raises Refusal when its import multiplies matrices."""
     state = _gate_of(source)
     # a release with the check whose text has none is cut off, or was edited
-    if state == "gated" or (state == "absent" and not re.match(audit_numpy.PATCHED, version)):
+    is_sound = version and not re.match(audit_numpy.PATCHED, version)
+    if state == "gated" or (state == "absent" and is_sound):
         return "no need: %s" % audit_numpy.GATE_TEXT[state]
     raise Refusal(
         "numpy/__init__.py is no text of numpy 2.3.5 or 2.4.0 to 2.4.4 as released: it was edited "
@@ -967,6 +975,11 @@ def _check_place(numpy: Numpy) -> None:
         if os.path.lexists(os.path.join(folder, "info", "index.json")):
             raise Refusal("%s is an unpacked package in a cache" % folder, "heal the environments")
         folder = os.path.dirname(folder)
+    if audit_numpy.STORE.search(site):
+        raise Refusal(
+            "%s is in the store of Nix or Guix, where nothing may change after it was built" % site,
+            "apply the patch to numpy in the package set that it was built from",
+        )
     if "/archive-v0/" in site:
         raise Refusal("%s is in the cache of uv" % site, "heal the environments")
     inside = [layer for layer in overlay_layers() if site.startswith(layer.rstrip("/") + "/")]

@@ -137,16 +137,32 @@ def test_a_layer_of_a_mounted_overlay(copy, workplace):
         subprocess.run(["umount", small], check=True)
 
 
-def test_a_layer_in_the_store_of_a_container_engine(copy):
-    env = copy("pip", name="docker")
-    layer = env.parent / "docker" / "overlay2" / "0123abcd" / "diff" / "opt" / "env"
-    layer.parent.mkdir(parents=True)
-    lib = env.parent / "docker"
-    for name in ("bin", "lib", "lib64", "pyvenv.cfg", "include"):
-        if os.path.lexists(lib / name):
-            layer.mkdir(exist_ok=True)
-            (lib / name).rename(layer / name)
-    refused(layer, "layer")
+@pytest.mark.parametrize(
+    ("folder", "word"),
+    [
+        ("docker/overlay2/0123abcd/diff", "layer"),
+        ("docker/vfs/dir/0123abcd", "layer"),
+        ("containers/storage/btrfs/subvolumes/0123abcd", "layer"),
+        ("io.containerd.snapshotter.v1.native/snapshots/12", "layer"),
+        ("nix/store/0abc-env", "store of Nix or Guix"),
+        ("gnu/store/0abc-env", "store of Nix or Guix"),
+    ],
+)
+@pytest.mark.parametrize("way", [[], ["--startup-file"]], ids=["in place", "start-up file"])
+def test_what_a_container_engine_or_a_store_keeps(copy, folder, word, way):
+    env = copy("pip")
+    moved = env.parent / folder / "env"
+    moved.parent.mkdir(parents=True)
+    env.rename(moved)
+    refused(moved, word, *way)
+
+
+def test_a_text_of_an_unknown_release(copy):
+    env = copy("pip")
+    (source_of(env).parent / "version.py").unlink()
+    source_of(env).unlink()
+    source_of(env).write_text("import sys\n")
+    refused(env, "edited")
 
 
 @root_only

@@ -180,7 +180,32 @@ def test_a_distributions_numpy_is_left_to_its_package_manager(
 
 
 @pytest.mark.parametrize(
-    "layer", ["docker/overlay2/abc123/diff", "containers/storage/overlay/abc123/diff"]
+    ("store", "command"),
+    [("nix", "nix-store --query --roots"), ("gnu", "guix gc --referrers")],
+)
+def test_the_store_of_nix_or_guix_is_left_alone(rows, numpy, tmp_path, store, command):
+    built = tmp_path / store / "store" / "0abc-python3.11-numpy-2.3.5"
+    numpy(built / trees.SITE_PACKAGES)
+    profile = tmp_path / "a-profile" / trees.SITE_PACKAGES
+    profile.mkdir(parents=True)
+    (profile / "numpy").symlink_to(built / trees.SITE_PACKAGES / "numpy")
+    numpys, _ = rows(tmp_path)
+    assert [row["installer"] for row in numpys] == ["store", "store"]
+    for row in numpys:
+        assert row["remedies"] == [f"{command} {built}"]
+        assert "nothing may change" in row["remedy_note"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "docker/overlay2/abc123/diff",
+        "containers/storage/overlay/abc123/diff",
+        "docker/vfs/dir/abc123",
+        "docker/btrfs/subvolumes/abc123",
+        "containers/storage/vfs/dir/abc123",
+        "io.containerd.snapshotter.v1.native/snapshots/12",
+    ],
 )
 def test_a_layer_of_an_image_is_built_again(rows, conda, tmp_path, layer):
     conda(tmp_path / layer / "opt" / "conda")
