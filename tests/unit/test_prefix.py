@@ -39,12 +39,22 @@ def test_the_scripts_of_its_packages_are_run(folder):
     assert prefix.activated(folder)["CXX"] == f"{folder}/bin/g++"
 
 
+INHERITED = ["MKL_NUM_THREADS", "GOMP_SPINCOUNT", "PYTHONPATH", "LD_PRELOAD", "LD_LIBRARY_PATH"]
+INHERITED += ["NPY_DISABLE_CPU_FEATURES", "CONDA_DEFAULT_ENV"]
+
+
 def test_no_inherited_variable_changes_what_it_does(folder, monkeypatch):
-    for name in ("MKL_NUM_THREADS", "PYTHONPATH", "LD_PRELOAD", "CONDA_DEFAULT_ENV"):
+    for name in INHERITED:
         monkeypatch.setenv(name, "")
-    assert "MKL_NUM_THREADS" not in prefix.activated(folder)
-    assert "PYTHONPATH" not in prefix.activated(folder)
+    assert not prefix.activated(folder).keys() & {*INHERITED}
     assert os.environ["PYTHONPATH"] == ""
+
+
+def test_a_file_that_the_users_shells_read_changes_nothing(folder, tmp_path, monkeypatch):
+    expected = prefix.activated(folder)
+    (tmp_path / "bashrc").write_text("echo hello; export PATH=/nowhere:$PATH MKL_NUM_THREADS=1\n")
+    monkeypatch.setenv("BASH_ENV", str(tmp_path / "bashrc"))
+    assert prefix.activated(folder) == expected
 
 
 def listed(folder, *packages):

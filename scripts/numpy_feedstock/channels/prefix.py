@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     import rattler
 
 # an inherited value of these variables would change what a prefix does
-_INHERITED_VARIABLES = ("PYTHON", "CONDA", "LD_PRELOAD", "MKL_", "OMP_", "KMP_", "OPENBLAS_")
+_INHERITED_VARIABLES = (
+    *("PYTHON", "CONDA", "LD_", "BASH_ENV", "NPY_"),
+    *("MKL_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_"),
+)
 
 # The rootfs has its own of these. The solver is told that they are there, in any version.
 _PROVIDED_BY_ROOTFS = ("libgcc", "libgcc-ng", "libstdcxx", "libstdcxx-ng")
