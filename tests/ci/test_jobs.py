@@ -353,6 +353,14 @@ def test_github_publishes_from_a_protected_ref_after_all_jobs_and_an_approval():
     assert all("timeout-minutes" in job for job in (publish, *others.values()))
 
 
+def test_a_run_of_github_that_waits_for_an_approval_holds_up_no_other_run():
+    """GitHub lets it hold its groups, and cancels what waits for a group when another comes."""
+    workflow, all_jobs = jobs.read(jobs.WORKFLOW), jobs.github()
+    assert "'pull_request' && github.ref || github.run_id" in workflow["concurrency"]["group"]
+    assert "pull_request" not in all_jobs["publish"]["if"]
+    assert not any("concurrency" in job for job in all_jobs.values())
+
+
 def test_gitlab_publishes_from_a_protected_ref_after_all_jobs_and_an_approval():
     others = jobs.gitlab()
     publish = others.pop("publish")
