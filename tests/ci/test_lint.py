@@ -61,3 +61,12 @@ def test_without_files_to_look_at_it_is_wrong_use(clone):
     done = clone.run("./scripts/feedstock lint --only schemas")
     assert done.returncode == 2
     assert "there are no CI files to look at" in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["ruff", "function-length"])
+def test_a_folder_that_another_repository_ignores_is_not_called_clean(clone, tool):
+    """As `git archive` leaves one: git names no file of it."""
+    clone.run("rm -rf .git; git init -q ..; echo /clone/ > ../.gitignore")
+    done = clone.run(f"./scripts/feedstock lint --only {tool}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there are no Python files to look at" in done.stderr

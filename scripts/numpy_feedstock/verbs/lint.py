@@ -104,6 +104,7 @@ def mypy() -> Outcome:
 
 
 def function_length() -> Outcome:
+    python_files()  # raises UsageError when there is none
     allowed = repository.allowed_long_functions()
     long = repository.long_functions()
     found = [str(function) for function in long if function.key not in allowed]
