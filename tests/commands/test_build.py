@@ -446,6 +446,36 @@ def test_the_json_is_whole_when_the_work_is_stopped(two, tmp_path, stop):
     assert STOPS[stop] in done.stderr
 
 
+# a path that a script, a search path, a linker or rattler-build's prefix cannot hold
+STRANGE = ["a blank", "it's", "ä", "a\nline", "a:b", "a,b", "$HOME", "(1)", "a*", "a&b", "x" * 200]
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_path_in_which_nothing_can_be_built_is_refused_at_once(
+    monkeypatch, tmp_path, capsys, name, link
+):
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(paths, "BUILD", folder)
+    if link:  # the builder follows it
+        (tmp_path / "build").symlink_to(folder)
+        monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    for more in (["--dry-run"], []):
+        output = ["--output", str(tmp_path / "output")]
+        assert cli.main(["build", "--channel", "bootstrap", *output, *more]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and "nothing can be built below this path" in said.err
+        assert "move the repository" in said.err
+    assert not (tmp_path / "output").exists() and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["job@2", "feature%2Fx", "a+b=c~1#2", "x" * 100])
+def test_other_paths_are_not_refused(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(paths, "BUILD", tmp_path / name)
+    workspace.check_path()
+
+
 @pytest.mark.parametrize("needs", ["_BUILD_NEEDS", "_PACKAGE_NEEDS"])
 def test_a_disk_that_becomes_full_stops_the_work(
     two, monkeypatch, tmp_path, small_disk, capsys, needs

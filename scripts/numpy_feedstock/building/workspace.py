@@ -4,18 +4,46 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import paths
 from ..channels.channel_folder import FREE_SPACE
-from ..errors import FeedstockError
+from ..errors import FeedstockError, UsageError
+from ..packages import canonical
 
 # bytes for a build folder, its environments and their unpacked packages
 _BUILD_NEEDS = 6 << 30
 # bytes for a package, the results of its tests, and the index
 _PACKAGE_NEEDS = 64 << 20
+# what scripts, search paths or options of the linker take apart
+_STRANGE = re.compile(r"""[^!-~]|["'\\$`&|;<>()*?!{},:\[\]]""")
+# the shortest prefix that rattler-build makes, below paths.WORK or paths.REBUILD
+_SHORTEST_PREFIX = "bld/rattler-build_numpy/host_env"
+
+
+def check_path() -> None:
+    """Raise UsageError when no package can be built in a folder of this path."""
+    place = paths.BUILD.resolve()
+    strange = sorted({*_STRANGE.findall(f"{paths.BUILD}{place}")})
+    if strange:
+        raise UsageError(
+            f"nothing can be built below this path: {place}",
+            expected="ASCII characters that need no quotes in a shell, and no colon or comma",
+            found=" ".join(map(repr, strange)),
+            remedy="move the repository to another folder",
+        )
+    longest = max((paths.WORK, paths.REBUILD), key=lambda folder: len(folder.name))
+    too_long = len(str(place / longest.name / _SHORTEST_PREFIX)) - len(canonical.PREFIX)
+    if too_long > 0:
+        raise UsageError(
+            f"nothing can be built below this path: {place}",
+            expected=f"at most {len(str(place)) - too_long} characters",
+            found=len(str(place)),
+            remedy="move the repository to another folder",
+        )
 
 
 @contextlib.contextmanager
@@ -25,7 +53,9 @@ def build_lock(jobs: int | None = None) -> Iterator[None]:
     jobs : compilers at a time, one per core by default
 
     Raises FeedstockError when another build runs, and when the disk is full or becomes full.
+    Raises UsageError as check_path() does.
     """
+    check_path()
     check_disk()
     with open(paths.BUILD / "lock", "w") as stream:
         try:

@@ -104,7 +104,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
-    canonical.source_date()  # it would stop the first package
+    # they would stop the first package
+    workspace.check_path()
+    canonical.source_date()
     pythons = args.python or [variant.THIS_PYTHON]
     releases = args.numpy or [options.DEFAULT_RELEASE]
     platform = channel.this_platform()
