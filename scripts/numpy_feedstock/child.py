@@ -50,9 +50,9 @@ def run(
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_main, args=(function, args, log, sender, secrets))
     log.parent.mkdir(parents=True, exist_ok=True)
-    process.start()
-    sender.close()
     try:
+        process.start()
+        sender.close()
         while True:
             kind, value = receiver.recv()
             if kind == "line":
@@ -67,7 +67,8 @@ def run(
             f"a process of this command died (exit code {process.exitcode})", log=log
         ) from None
     finally:
-        _end(process)
+        if process.pid is not None:
+            _end(process)
 
 
 def _main(

@@ -1,5 +1,6 @@
 """A function in a child: its result, its errors, and its end."""
 
+import multiprocessing.connection
 import os
 import subprocess
 import sys
@@ -65,6 +66,16 @@ def test_an_interrupt_ends_the_whole_group(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         child.run(start_a_compiler, log=tmp_path / "log", say=interrupt)
     assert not _alive(pids[0])
+
+
+def test_an_interrupt_while_it_starts_ends_it(tmp_path, monkeypatch):
+    def interrupt(connection):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(multiprocessing.connection.Connection, "close", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        child.run(start_a_compiler, log=tmp_path / "log")
+    assert multiprocessing.active_children() == []
 
 
 def _alive(pid):
