@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from numpy_feedstock import json_files, paths
+from numpy_feedstock import json_files, paths, tables
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.measuring import figures, hang_plot, measurements
 
@@ -254,7 +254,7 @@ def test_no_text_of_a_record_steers_the_terminal():
         text = figures.render("matrix", measurements.Matrix((row,)), style)
         assert "\x1b" not in text and "\\x1b[31mred\\nnew line" in text
         assert "\\x1b[32ma CPU" in text
-    assert "\x1b" not in figures.table([{"a": "\x1b"}])
+    assert "\x1b" not in tables.table([{"a": "\x1b"}])
 
 
 # The plot.

@@ -15,6 +15,7 @@ from typing import Any
 from .. import files, paths
 from ..errors import FeedstockError, UsageError, shown
 from ..packages.record import NOT_BUILT
+from ..tables import table
 from . import hang_plot, measurements
 from .measurements import (
     Benchmark,
@@ -35,8 +36,6 @@ PAGES = (
     paths.ROOT / "docs" / "matrix.md",
 )
 PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
-
-Row = Mapping[str, object]
 
 
 def show(block: str, result: Measurement, as_json: bool) -> None:
@@ -121,21 +120,8 @@ def _pasted(block: str, result: Measurement) -> str:
 
 
 def render(block: str, result: Measurement, style: str = "pipe") -> str:
-    """Return the text of a block; ``style`` is tabulate's name for one of tables."""
+    """Return the text of a block; ``style`` is tabulate's name for a form of tables."""
     return shown(BLOCKS[block].render(result, style))
-
-
-def table(rows: Iterable[Row], style: str = "simple") -> str:
-    """Return rows as a table in one of tabulate's styles. Each row is one line."""
-    from tabulate import tabulate
-
-    lines = [{name: _cell(value) for name, value in row.items()} for row in rows]
-    text: str = tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
-    return text
-
-
-def _cell(value: object) -> str:
-    return shown(str(value)).replace("\n", "\\n")
 
 
 def _with_result(text: str, name: str, result: Measurement) -> str:

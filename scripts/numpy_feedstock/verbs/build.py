@@ -20,6 +20,7 @@ from ..errors import FeedstockError, UsageError, refusal
 from ..packages import canonical
 from ..packages.record import Record, read_record
 from ..progress import Progress
+from ..tables import table
 from ..variant import Variant
 
 EPILOG = """\
@@ -264,8 +265,6 @@ def _first_line(error: FeedstockError) -> str:
 
 def print_plan(plan: list[Planned], as_json: bool) -> None:
     """Print what would be built, as JSON or as a table."""
-    from tabulate import tabulate
-
     if as_json:
         print(json.dumps(list(map(asdict, plan)), indent=1))
         return
@@ -279,7 +278,7 @@ def print_plan(plan: list[Planned], as_json: bool) -> None:
         }
         for number, each in enumerate(plan, 1)
     ]
-    print(tabulate(rows, headers="keys"))
+    print(table(rows))
     print(f"\nfrom: {', '.join(plan[0].sources)}")
     if any(each.state == UNKNOWN for each in plan):
         print(
@@ -299,12 +298,10 @@ def print_result(outcomes: list[Outcome], output: Path, minutes: float, as_json:
 
     minutes : the duration of the whole command
     """
-    from tabulate import tabulate
-
     if as_json:
         print(json.dumps(list(map(_json_row, outcomes)), indent=1), flush=True)
         return
-    print(tabulate(list(map(_table_row, outcomes)), headers="keys", disable_numparse=True))
+    print(table(map(_table_row, outcomes)))
     print(f"\n{_counted(each.state for each in outcomes)}, in {minutes} min")
     print(f"channel: {output}")
     for each in outcomes:  # the format of `sha256sum --check`

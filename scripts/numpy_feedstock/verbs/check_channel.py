@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .. import options, paths
 from ..errors import UsageError
 from ..publishing.targets import Target, opened
+from ..tables import table
 
 if TYPE_CHECKING:
     from ..publishing.channel_check import Row
@@ -92,23 +93,21 @@ def execute(args: argparse.Namespace) -> int:
 
 def print_result(rows: "Sequence[Row]", target: Target, reused: int, as_json: bool) -> None:
     """Print the closing table, or JSON."""
-    from tabulate import tabulate
-
     if as_json:
         result = [dataclasses.asdict(row) for row in rows]
         print(json.dumps({"target": target.url, "packages": result}, indent=1))
         return
-    shown = [
+    lines = [
         {
-            "package": _shown(row.package),
+            "package": row.package,
             "subdir": row.subdir,
             "sha256": row.sha256[:16],
-            "fault": _shown(row.fault),
-            "objections": _shown(_summary(row.objections)),
+            "fault": row.fault,
+            "objections": _summary(row.objections),
         }
         for row in rows
     ]
-    print(tabulate(shown, headers="keys", disable_numparse=True))
+    print(table(lines))
     faults = sum(bool(row.fault) for row in rows)
     print(f"\nchannel: {target.url}: {len(rows)} rows, {faults} with a fault")
     if reused:
@@ -122,8 +121,3 @@ def _summary(objections: Sequence[str]) -> str:
     if len(objections) < 2:
         return "".join(objections)
     return f"{objections[0]}; and {len(objections) - 1} more (--json)"
-
-
-def _shown(text: str) -> str:
-    """Return a text without the characters that control a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..measuring import figures, hang_plot, measurements, repro, rootfs
 from ..measuring.measurements import HangMatrix, HangRow
 from ..progress import Progress, Say
+from ..tables import table
 from ..variant import THIS_PYTHON
 
 EPILOG = """\
@@ -132,7 +133,7 @@ def matrix(
 
 def print_cells(cells: Sequence[Cell], trials: int, as_json: bool) -> None:
     rows = [{**asdict(cell), "imports": trials} for cell in cells]
-    print(json.dumps(rows, indent=1) if as_json else figures.table(rows))
+    print(json.dumps(rows, indent=1) if as_json else table(rows))
 
 
 def measure(

@@ -19,8 +19,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tabulate import tabulate
-
 from .. import files, options, paths
 from ..channels import channel_folder
 from ..errors import FeedstockError, UsageError, shown
@@ -28,6 +26,7 @@ from ..packages import bytecode, hotfix, originals
 from ..packages.hotfix import NotAffected, Original, Twin
 from ..packages.originals import Source
 from ..progress import Progress, Say
+from ..tables import table
 
 EPILOG = """\
 examples:
@@ -308,7 +307,7 @@ def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.N
         shown = [dataclasses.asdict(row) for row in rows]
         print(json.dumps({"channel": str(output), "packages": shown}, indent=1))
         return
-    table = [
+    lines = [
         {
             "original": f"{row.subdir}/{row.original}",
             "twin": row.twin,
@@ -319,7 +318,7 @@ def print_result(rows: list[Row], output: Path, seconds: float, args: argparse.N
         }
         for row in rows
     ]
-    print(tabulate(table, headers="keys"))
+    print(table(lines))
     counts = ", ".join(f"{sum(row.state == s for row in rows)} {s}" for s in STATES)
     print(f"\n{len(rows)} packages in {seconds:.0f} s: {counts}")
     print(f"channel: {output}")

@@ -26,6 +26,7 @@ from ..measuring import repro, rootfs
 from ..packages.record import read_record
 from ..packages.specs import oldest_glibc
 from ..progress import Progress
+from ..tables import table
 
 if TYPE_CHECKING:
     from rattler_build import Package
@@ -280,8 +281,6 @@ def channels_of(package: "Package", progress: Progress) -> list[str]:
 
 def print_result(findings: Sequence[Finding], as_json: bool) -> None:
     """Print the closing table, or JSON."""
-    from tabulate import tabulate
-
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
         return
@@ -295,7 +294,7 @@ def print_result(findings: Sequence[Finding], as_json: bool) -> None:
         }
         for each in findings
     ]
-    print(tabulate(rows, headers="keys"))
+    print(table(rows, one_line=False))
 
 
 @dataclass(frozen=True)
@@ -319,7 +318,5 @@ def plan(given: Path | None, package: "Package") -> Plan:
 
 
 def print_plan(plans: Sequence[Plan], as_json: bool) -> None:
-    from tabulate import tabulate
-
     rows = [asdict(each) for each in plans]
-    print(json.dumps(rows, indent=1) if as_json else tabulate(rows, headers="keys"))
+    print(json.dumps(rows, indent=1) if as_json else table(rows))

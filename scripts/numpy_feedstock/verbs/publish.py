@@ -11,6 +11,7 @@ from ..channels.output import all_packages
 from ..errors import UsageError
 from ..progress import Progress
 from ..publishing.targets import FORMS, Target, opened
+from ..tables import table
 
 if TYPE_CHECKING:
     from ..publishing.publication import Row
@@ -118,13 +119,11 @@ def _channel_url(text: str) -> str:
 
 def print_result(rows: "list[Row]", target: Target, as_json: bool) -> None:
     """Print the closing table, or JSON."""
-    from tabulate import tabulate
-
     result = [dataclasses.asdict(row) for row in rows]
     if as_json:
         print(json.dumps({"target": target.url, "packages": result}, indent=1))
         return
     for row in result:
         row["sha256"] = row["sha256"][:16]
-    print(tabulate(result, headers="keys"))
+    print(table(result))
     print(f"\nchannel: {target.url}")

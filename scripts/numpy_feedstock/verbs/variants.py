@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from .. import options, variant
 from ..channels import channel
 from ..errors import UsageError
+from ..tables import table
 from ..variant import Variant
 
 EPILOG = """\
@@ -72,13 +73,11 @@ def _row(wanted: Variant) -> Row:
 
 def print_result(rows: list[Row], as_json: bool) -> None:
     """Print JSON in one line, or a table."""
-    from tabulate import tabulate
-
     content = list(map(asdict, rows))
     if as_json:
         print(json.dumps(content))
     else:
-        print(tabulate(content, headers="keys", disable_numparse=True))
+        print(table(content))
 
 
 def build_config(variants: list[Variant]) -> dict[str, list[str]]:

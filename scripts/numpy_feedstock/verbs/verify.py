@@ -21,6 +21,7 @@ from ..packages import checks, twin_checks
 from ..packages.checks import Finding
 from ..packages.unpacked import Unpacked, unpack
 from ..progress import Progress
+from ..tables import table
 
 EPILOG = """\
 examples:
@@ -193,18 +194,15 @@ def _table(findings: list[Finding], each_file: bool) -> str:
 
     each_file : a row for every file
     """
-    from tabulate import tabulate
-
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in findings:
         own = finding.file if each_file else ""
         key = (finding.check, finding.found, finding.allowed, own)
         rows.setdefault(key, []).append(finding.file)
-    table = []
+    lines = []
     for (check, found, allowed, _), names in rows.items():
         name = names[0]
         if len(names) > 1:
             name = f"{name} and {len(names) - 1} more"
-        table.append((check, name, found, allowed))
-    headers = ("check", "file", "found", "allowed")
-    return str(tabulate(table, headers=headers, disable_numparse=True))
+        lines.append({"check": check, "file": name, "found": found, "allowed": allowed})
+    return table(lines, one_line=False)
