@@ -1922,7 +1922,7 @@ def _rotate(word: int, by: int) -> int:
 
 
 def _version(numpy: str, names, survey: Survey) -> str:
-    """By numpy itself, else by its record of pip's, else empty."""
+    """The version that numpy itself names, else the one in pip's record, else empty."""
     text = read(os.path.join(numpy, "version.py"), survey) or b""
     match = re.search(rb"^(?:version|short_version) = [\"']([^\"']+)", text, re.M)
     if match:

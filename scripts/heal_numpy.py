@@ -419,7 +419,7 @@ class Bytecode(NamedTuple):
 
 
 def parse_bytecode(data: bytes) -> Optional[Bytecode]:
-    """None when it is no bytecode."""
+    """The Bytecode in a file; None when it is none."""
     if len(data) < HEADER_BYTES or data[2:4] != b"\r\n":
         return None
     if not data.endswith(TRAILER):
@@ -1417,14 +1417,14 @@ def _work(
 
 
 def _remove_empty_cache(numpy: Numpy, options: Options) -> None:
-    """Python made the folder for the bytecode of the start-up file, if nothing else is in it."""
+    """Remove the folder that Python made for the start-up file's bytecode, if it is empty."""
     if options.startup and options.undo:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(numpy.site, "__pycache__"))
 
 
 def version_of(numpy: Numpy) -> str:
-    """By numpy itself, or ""."""
+    """The version that numpy itself names, or ""."""
     try:
         with audit_numpy.open_regular(os.path.join(numpy.folder, "version.py")) as stream:
             said = re.search(rb"^version = [\"']([^\"']+)", stream.read(1 << 16), re.M)

@@ -19,9 +19,9 @@ def add_dry_run(
     parser.add_argument("--dry-run", action="store_true", help=what)
 
 
-def add_verbose(parser: argparse.ArgumentParser) -> None:
+def add_verbose(parser: argparse.ArgumentParser, what: str = "show every line of the logs") -> None:
     """Add ``-v``, for verbs that have more to show, such as the lines of a log."""
-    parser.add_argument("-v", "--verbose", action="store_true", help="show every line of the logs")
+    parser.add_argument("-v", "--verbose", action="store_true", help=what)
 
 
 def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:

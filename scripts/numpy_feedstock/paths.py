@@ -6,6 +6,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipe" / "recipe.yaml"
 BUILD_CONFIG = ROOT / "conda_build_config.yaml"
 OUTPUT = ROOT / "output"  # the channel that `feedstock build` puts packages into
+HEALED = ROOT / "healed"  # the same of `feedstock hotfix`
+CHANNEL = ROOT / "channel"  # the same of `feedstock publish`
 
 # Everything that can be made again is here. The path stays the same, because the
 # compiler cache hits only for the same path.

@@ -61,7 +61,7 @@ def _without_user(rest: str) -> str:
     return host + slash + path
 
 
-def names_of_tokens(urls: Iterable[str]) -> list[str]:
+def tokens_at_end(urls: Iterable[str]) -> list[str]:
     """Return the tokens that end the URL of a channel: rattler takes them for its name."""
     found = []
     for each in urls:

@@ -223,7 +223,7 @@ def test_a_child_hides_a_token_that_is_taken_for_the_name_of_its_channel(tmp_pat
             how,
             log=tmp_path / "log",
             say=lines.append,
-            secrets=redact.names_of_tokens([url]),
+            secrets=redact.tokens_at_end([url]),
         )
     assert lines == ["missing for the channel ***, falling back"]
     assert MARK not in str(raised.value)
@@ -240,7 +240,7 @@ def test_a_child_hides_a_token_that_is_taken_for_the_name_of_its_channel(tmp_pat
     ],
 )
 def test_a_token_is_a_name_only_at_the_end_of_a_url(url, found):
-    assert redact.names_of_tokens([url]) == found
+    assert redact.tokens_at_end([url]) == found
 
 
 @pytest.mark.parametrize("how", ["ours", "another"])

@@ -206,7 +206,7 @@ def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Com
             canonical.source_date(),
             log=log,
             say=progress.working,
-            secrets=redact.names_of_tokens(channels),
+            secrets=redact.tokens_at_end(channels),
         )
         hits, misses = counts()
     return Compiled(path, installed, minutes_since(started), hits, misses)
@@ -239,7 +239,7 @@ def run_tests(
     results.unlink(missing_ok=True)
     os.environ.update(NUMPY_TEST_LABEL=label, NUMPY_TEST_RESULTS=str(results))
     passed = {}
-    secrets = redact.names_of_tokens(channels)
+    secrets = redact.tokens_at_end(channels)
     for number, name in enumerate(package_tests.names(path)):
         log = workspace.new_log(path.name, f"test-{number}")
         progress.step(f"testing: {name}; log: {log}")

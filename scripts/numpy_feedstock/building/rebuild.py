@@ -58,7 +58,7 @@ def rebuild(
         seconds,
         log=log,
         say=progress.working,
-        secrets=redact.names_of_tokens(channels),
+        secrets=redact.tokens_at_end(channels),
     )
     if files.sha256(rebuilt) == files.sha256(path):
         return []

@@ -17,13 +17,13 @@ from typing import IO, Any
 
 from .. import child, paths
 from ..errors import FeedstockError, UsageError
+from ..packages.archive import ENDINGS
 from ..progress import Say
 from . import repodata
 
 FREE_SPACE = "free some space and run the same command again"
 # the patch package, in noarch: the indexer changes other packages' entries by it
 PATCH_PACKAGE = "numpy-feedstock-repodata-patches-1-0.conda"
-PACKAGE_PATTERNS = ("*.conda", "*.tar.bz2")
 # Index files that the indexer does not write. Conda's classic solver reads the first of them
 # before repodata.json, and older condas read the compressed ones.
 OLD_INDEXES = (
@@ -388,7 +388,7 @@ def _run_indexer(folder: Path, force: bool) -> None:
 
 def packages_in(folder: Path) -> list[Path]:
     """Return the path of every package in a channel's folder."""
-    found = (path for pattern in PACKAGE_PATTERNS for path in folder.glob(f"*/{pattern}"))
+    found = (path for ending in ENDINGS for path in folder.glob(f"*/*{ending}"))
     return sorted(found)
 
 
@@ -427,7 +427,7 @@ def _index_without(folder: Path, unreadable: set[Path], force: bool) -> None:
         for subdir in sorted(path for path in folder.iterdir() if _is_subdir(path)):
             (staged / subdir.name).mkdir()
             for path in subdir.iterdir():
-                is_package = path.name.endswith((".conda", ".tar.bz2"))
+                is_package = path.name.endswith(ENDINGS)
                 if path not in unreadable and is_package:
                     os.link(path, staged / subdir.name / path.name)
             for name in _WRITTEN_INDEXES:

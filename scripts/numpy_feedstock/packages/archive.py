@@ -20,6 +20,11 @@ from ..errors import FeedstockError, shown
 from ..policy import TooSlow, limits
 
 ENDINGS = (".conda", ".tar.bz2")
+# the members that hold a package's metadata
+INDEX = "info/index.json"
+PATHS = "info/paths.json"
+ABOUT = "info/about.json"
+RUN_EXPORTS = "info/run_exports.json"
 
 
 class BadArchive(FeedstockError):
@@ -27,7 +32,7 @@ class BadArchive(FeedstockError):
 
 
 class Unsafe(BadArchive):
-    """A package that is whole, but that passes a limit or reaches out of its folder."""
+    """A package that is whole, but that exceeds a limit or reaches out of its folder."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from ..errors import shown
 from ..policy import TooSlow, policy, time_limit
 from ..progress import Say
 from . import elf, python_checks, twin_checks
-from .archive import ENDINGS
+from .archive import ENDINGS, INDEX, RUN_EXPORTS
 from .canonical import PREFIX
 from .specs import lowest_allowed
-from .unpacked import INDEX, RUN_EXPORTS, Fault, Unpacked
+from .unpacked import Fault, Unpacked
 
 
 @dataclass(frozen=True)

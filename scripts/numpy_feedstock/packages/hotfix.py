@@ -22,10 +22,9 @@ from .. import files, variant
 from ..errors import FeedstockError, shown
 from ..policy import limits
 from . import archive, patch
-from .archive import Member
+from .archive import ABOUT, INDEX, PATHS, Member
 from .bytecode import Python, recompiled
 
-INDEX, PATHS, ABOUT = (f"info/{name}.json" for name in ("index", "paths", "about"))
 # above conda-forge's build numbers, below those of compiled packages
 BUILD_NUMBER_OFFSET = 50
 PLATFORMS = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")

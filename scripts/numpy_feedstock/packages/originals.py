@@ -261,7 +261,7 @@ def _download(location: str, path: Path, say: Say) -> None:
     try:
         asyncio.run(get())
         partial.replace(path)
-    except Exception as error:  # as above
+    except Exception as error:  # rattler has no class of its own for the errors of a network
         raise FeedstockError(
             f"{redact.url(location)} could not be downloaded", found=redact.urls_in(str(error))
         ) from None

@@ -10,8 +10,8 @@ from typing import IO, Any
 import zstandard
 
 from ..errors import UsageError
+from .archive import INDEX
 
-_INDEX = "info/index.json"
 _MAX_BYTES = 16 << 20
 
 
@@ -49,9 +49,9 @@ def _read_conda(path: Path) -> dict[str, Any]:
 def _index_in(stream: Any, mode: Any) -> dict[str, Any]:
     with tarfile.open(fileobj=stream, mode=mode) as tar:
         for member in tar:
-            if member.name == _INDEX and member.isfile() and member.size <= _MAX_BYTES:
+            if member.name == INDEX and member.isfile() and member.size <= _MAX_BYTES:
                 file: IO[bytes] | None = tar.extractfile(member)
                 content = json.loads(file.read()) if file else None
                 if isinstance(content, dict):
                     return content
-    raise ValueError(f"no {_INDEX}")
+    raise ValueError(f"no {INDEX}")

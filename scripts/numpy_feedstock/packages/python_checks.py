@@ -17,7 +17,8 @@ from audit_numpy import CHECK, gate
 
 from ..policy import limits, policy
 from . import bytecode, known_texts, marshalled, patch
-from .unpacked import PATHS, Fault, ListedFile, Unpacked
+from .archive import PATHS
+from .unpacked import Fault, ListedFile, Unpacked
 
 _PYCACHE_NAME = re.compile(r"(?P<module>.+)\.cpython-\d+(\.opt-(?P<optimization>[12]))?\.pyc")
 # This runs in a Python of the bytecode's own version. It prints the marshalled code of each

@@ -9,7 +9,8 @@ from audit_numpy import PATCHED_TEXTS, gate
 
 from ..policy import policy
 from . import bytecode, hotfix, patch
-from .unpacked import INDEX, Fault, Unpacked
+from .archive import ABOUT, INDEX
+from .unpacked import Fault, Unpacked
 
 _INIT = re.compile(r"(?!info/)(.*/)?numpy/__init__\.py")
 
@@ -39,7 +40,7 @@ def _faults_of_origin(unpacked: Unpacked) -> Iterator[Fault]:
     origin = hotfix.origin_of(unpacked.members)
     for key, pattern in expected.items():
         if not re.fullmatch(pattern, str(origin.get(key))):
-            yield hotfix.ABOUT, f"{key}: {origin.get(key)}", f"{key}: {pattern}"
+            yield ABOUT, f"{key}: {origin.get(key)}", f"{key}: {pattern}"
 
 
 def _faults_of_build(unpacked: Unpacked) -> Iterator[Fault]:

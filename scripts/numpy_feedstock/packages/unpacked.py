@@ -11,11 +11,7 @@ from typing import Any
 from ..errors import UsageError, shown
 from ..policy import limits, policy
 from . import archive, elf, patch, safe_yaml
-from .archive import Member, Unsafe
-
-INDEX = "info/index.json"
-PATHS = "info/paths.json"
-RUN_EXPORTS = "info/run_exports.json"
+from .archive import INDEX, PATHS, RUN_EXPORTS, Member, Unsafe
 
 # what a check yields: the file, what was found, and what is allowed there
 Fault = tuple[str, str, str]

@@ -20,6 +20,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from .. import files, redact
 from ..packages import hotfix, patch
+from ..packages.archive import ENDINGS, INDEX
 from ..packages.record import Record
 from ..packages.unpacked import Unpacked
 
@@ -36,8 +37,6 @@ BUILDER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-build"
 # SLSA's type for a twin: `hotfix` applies the patch to the text of a finished package
 HOTFIX_TYPE = "https://github.com/numpy/numpy/issues/31284#hotfix"
 HOTFIXER_ID = "https://github.com/numpy/numpy/issues/31284#feedstock-hotfix"
-INDEX_JSON = "info/index.json"
-PACKAGE_ENDINGS = (".conda", ".tar.bz2")
 
 Json = dict[str, Any]
 
@@ -48,7 +47,7 @@ class NotTrusted(Exception):
 
 def filename(package: str, ending: str = ENDING) -> str:
     """Return the file name of a package's statement."""
-    for known in PACKAGE_ENDINGS:
+    for known in ENDINGS:
         if package.endswith(known):
             return package.removesuffix(known) + ending
     return package + ending
@@ -93,8 +92,8 @@ def build_statement(
         "id": BUILDER_ID,
         "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")},
     }
-    index = unpacked.files[INDEX_JSON].read_bytes()
-    byproducts = [_tests(record, objections), _with_content(INDEX_JSON, index)]
+    index = unpacked.files[INDEX].read_bytes()
+    byproducts = [_tests(record, objections), _with_content(INDEX, index)]
     return _statement(
         subject,
         PREDICATE_TYPE,
@@ -130,8 +129,8 @@ def _hotfix_statement(subject: Subject, unpacked: Unpacked, objections: Sequence
         "internalParameters": {},
         "resolvedDependencies": materials,
     }
-    index = unpacked.files[INDEX_JSON].read_bytes()
-    byproducts = [_tests(None, objections), _with_content(INDEX_JSON, index)]
+    index = unpacked.files[INDEX].read_bytes()
+    byproducts = [_tests(None, objections), _with_content(INDEX, index)]
     details = {"builder": {"id": HOTFIXER_ID}, "byproducts": byproducts}
     return _statement(
         subject, PREDICATE_TYPE, {"buildDefinition": definition, "runDetails": details}
@@ -268,7 +267,7 @@ def facts(statement: Json) -> Facts:
             each["name"]: json.loads(base64.b64decode(each["content"]))
             for each in statement["predicate"]["runDetails"]["byproducts"]
         }
-        return Facts(list(byproducts["tests"]["objections"]), dict(byproducts[INDEX_JSON]))
+        return Facts(list(byproducts["tests"]["objections"]), dict(byproducts[INDEX]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotTrusted(f"signed, but without what a check needs: {error}") from None
 

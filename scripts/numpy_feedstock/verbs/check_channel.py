@@ -40,7 +40,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         nargs="?",
-        default=str(paths.ROOT / "channel"),
+        default=str(paths.CHANNEL),
         metavar="TARGET",
         help="a folder or a URL, as for publish --to (default: folder channel)",
     )

@@ -45,7 +45,6 @@ else, the note says so: patch the index of the twins in the same way.
 
 exit code: 0 every affected package has its twin, 1 some were refused, 2 wrong use
 """
-DEFAULT_OUTPUT = paths.ROOT / "healed"
 STATES = ("new", "there", "not affected", "refused")
 
 
@@ -59,7 +58,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=DEFAULT_OUTPUT,
+        default=paths.HEALED,
         metavar="DIR",
         help="channel that the twins go to (default: healed)",
     )

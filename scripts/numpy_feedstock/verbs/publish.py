@@ -49,7 +49,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_packages(parser)
     parser.add_argument(
         "--to",
-        default=str(paths.ROOT / "channel"),
+        default=str(paths.CHANNEL),
         metavar="TARGET",
         help="a folder or a URL (default: folder channel)",
     )

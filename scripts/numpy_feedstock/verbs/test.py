@@ -34,7 +34,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that run tests (default: one more than cores, because many tests wait)",
     )
-    options.add_verbose(parser)
+    options.add_verbose(parser, "name each test")
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -77,7 +77,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     )
     options.add_channel(parser)
     options.add_json(parser)
-    options.add_verbose(parser)
+    options.add_verbose(parser, "show every line of the logs, and a row for each file")
 
 
 def execute(args: argparse.Namespace) -> int:
