@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import files, options, paths
-from ..channels import channel_folder
+from ..channels import channel_folder, originals
+from ..channels.originals import Source
 from ..errors import FeedstockError, UsageError, shown
-from ..packages import bytecode, hotfix, originals
+from ..packages import bytecode, hotfix
 from ..packages.hotfix import NotAffected, Original, Twin
-from ..packages.originals import Source
 from ..progress import Progress, Say
 from ..tables import table
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import child, files, paths, redact, variant
-from ..channels import repodata
 from ..errors import FeedstockError, UsageError
+from ..packages import archive
+from ..packages.hotfix import BASE, PLATFORMS
 from ..progress import Say
-from . import archive
-from .hotfix import BASE, PLATFORMS
+from . import repodata
 
 # where packages of a channel behind a URL are kept, each in a folder named after its sha256
 DOWNLOADS = paths.BUILD / "downloads"
