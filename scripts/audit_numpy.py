@@ -711,7 +711,8 @@ class _Import(ast.NodeVisitor):
                 return _UNDECIDED
             return self.result_of(body)
         if isinstance(function, ast.Name) and function.id == "getattr":
-            return self.look_up("%s.%s" % (self.evaluate(node.args[0]), self.known(node.args[1])))
+            owner, attribute = self.evaluate(node.args[0]), self.known(node.args[1])
+            return self.look_up("%s.%s" % (owner, attribute))
         if isinstance(function, ast.Name) and function.id == "bool":
             return bool(self.known(node.args[0]))
         if isinstance(function, ast.Name) and not node.args:
@@ -1939,7 +1940,8 @@ def _channel(prefix: str, record: Record, survey: Survey) -> str:
     data, end = b"", b""
     with survey.reading(path), open_regular(path) as stream:
         data = stream.read(_RECORD_HEAD)
-        end = os.pread(stream.fileno(), 64, max(0, os.fstat(stream.fileno()).st_size - 64))
+        size = os.fstat(stream.fileno()).st_size
+        end = os.pread(stream.fileno(), 64, max(0, size - 64))
         if b'"channel"' not in data:
             data += stream.read(MAX_BYTES)
     match = re.search(rb'"channel"\s*:\s*"([^"]*)"', data)

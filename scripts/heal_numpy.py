@@ -425,7 +425,8 @@ def parse_bytecode(data: bytes) -> Optional[Bytecode]:
     if not data.endswith(TRAILER):
         return Bytecode(data, None)
     end = len(data) - len(TRAILER) - 8
-    (length,) = struct.unpack("<Q", data[max(0, end) : end + 8].rjust(8, b"\0"))
+    packed = data[max(0, end) : end + 8].rjust(8, b"\0")
+    (length,) = struct.unpack("<Q", packed)
     if end - length < HEADER_BYTES:
         return Bytecode(data, None)
     return Bytecode(data, data[end - length : end])
@@ -521,7 +522,8 @@ def _line_of(server: subprocess.Popen) -> str:
     data = b""
     end = time.monotonic() + COMPILE_TIMEOUT
     while not data.endswith(b"\n"):
-        ready, _, _ = select.select([server.stdout], [], [], max(0.0, end - time.monotonic()))
+        left = max(0.0, end - time.monotonic())
+        ready, _, _ = select.select([server.stdout], [], [], left)
         part = b""
         if ready:
             part = os.read(server.stdout.fileno(), 1 << 16)
@@ -1457,7 +1459,8 @@ def find_numpys(roots: List[str], survey: Any, gone: bool = False) -> Iterator[N
 
 
 def has_startup_file(site: str) -> bool:
-    return any(os.path.lexists(os.path.join(site, STARTUP_NAME + end)) for end in (".py", ".pth"))
+    paths = [os.path.join(site, STARTUP_NAME + end) for end in (".py", ".pth")]
+    return any(map(os.path.lexists, paths))
 
 
 def _is_numpy(numpy: Numpy, survey: Any) -> bool:

@@ -391,7 +391,10 @@ def healing(hosts: List[Host]) -> Optional[Line]:
             if row["result"] not in HEAL_DONE:
                 key = (row["result"], row["reason"], row["remedy"])
                 places[key].append((host.name, row["prefix"]))
-    rest = [_places(dict(zip(("result", "reason", "remedy"), key)), places[key]) for key in places]
+    rest = []
+    for key, where in places.items():
+        about = dict(zip(("result", "reason", "remedy"), key))
+        rest.append(_places(about, where))
     return {
         "hosts": len(healed),
         "results": dict(results),
@@ -425,7 +428,11 @@ def _places(about: Line, places: Sequence[Tuple[str, str]]) -> Line:
 
 def _by_hosts(lines: Iterable[Line]) -> List[Line]:
     """What concerns most hosts comes first."""
-    return sorted(lines, key=lambda line: (-len(line["hosts"]), json.dumps(line, sort_keys=True)))
+
+    def place(line: Line) -> Tuple[int, str]:
+        return -len(line["hosts"]), json.dumps(line, sort_keys=True)
+
+    return sorted(lines, key=place)
 
 
 def _once(hosts: Iterable[str]) -> List[str]:
@@ -580,7 +587,8 @@ def no_answer_lines(summary: Line) -> List[Line]:
     """The reasons why hosts did not answer. One that names the host names HOST instead."""
     places = collections.defaultdict(list)
     for line in summary["no_answer"]:
-        why = re.sub(r"\b%s\b" % re.escape(line["host"].split("@")[-1]), "HOST", line["why"])
+        name = line["host"].split("@")[-1]
+        why = re.sub(r"\b%s\b" % re.escape(name), "HOST", line["why"])
         places[why].append((line["host"], line["why"]))
     return _by_hosts(_places({"why": why}, places[why]) for why in places)
 
@@ -810,10 +818,12 @@ def fold(hosts: Iterable[str]) -> Iterator[str]:
     for key, found in numbers.items():
         if found is None:
             yield key[0]
-        elif len(found) == 1:
-            yield "%s%0*d%s" % (key[0], key[1], found[0], key[2])
+            continue
+        before, width, after = key
+        if len(found) == 1:
+            yield "%s%0*d%s" % (before, width, found[0], after)
         else:
-            yield "%s[%s]%s" % (key[0], ",".join(_ranges(sorted(found), key[1])), key[2])
+            yield "%s[%s]%s" % (before, ",".join(_ranges(sorted(found), width)), after)
 
 
 def _ranges(numbers: List[int], width: int) -> Iterator[str]:
