@@ -92,16 +92,7 @@ def build_statement(
         "id": BUILDER_ID,
         "version": {"py-rattler-build": importlib.metadata.version("py-rattler-build")},
     }
-    index = unpacked.files[INDEX].read_bytes()
-    byproducts = [_tests(record, objections), _with_content(INDEX, index)]
-    return _statement(
-        subject,
-        PREDICATE_TYPE,
-        {
-            "buildDefinition": definition,
-            "runDetails": {"builder": builder, "byproducts": byproducts},
-        },
-    )
+    return _slsa_statement(subject, unpacked, definition, builder, _tests(record, objections))
 
 
 def _internal_parameters(record: Record | None) -> Json:
@@ -129,12 +120,17 @@ def _hotfix_statement(subject: Subject, unpacked: Unpacked, objections: Sequence
         "internalParameters": {},
         "resolvedDependencies": materials,
     }
-    index = unpacked.files[INDEX].read_bytes()
-    byproducts = [_tests(None, objections), _with_content(INDEX, index)]
-    details = {"builder": {"id": HOTFIXER_ID}, "byproducts": byproducts}
-    return _statement(
-        subject, PREDICATE_TYPE, {"buildDefinition": definition, "runDetails": details}
-    )
+    builder = {"id": HOTFIXER_ID}
+    return _slsa_statement(subject, unpacked, definition, builder, _tests(None, objections))
+
+
+def _slsa_statement(
+    subject: Subject, unpacked: Unpacked, definition: Json, builder: Json, tests: Json
+) -> Json:
+    index = _with_content(INDEX, unpacked.files[INDEX].read_bytes())
+    details = {"builder": builder, "byproducts": [tests, index]}
+    predicate = {"buildDefinition": definition, "runDetails": details}
+    return _statement(subject, PREDICATE_TYPE, predicate)
 
 
 def publish_statement(subject: Subject, channel: str) -> Json:
