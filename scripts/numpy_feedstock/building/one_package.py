@@ -10,12 +10,12 @@ from pathlib import Path
 from .. import child, files, git, paths, redact
 from ..channels import channel, channel_folder
 from ..errors import FeedstockError
-from ..packages import canonical, junit, package_tests
+from ..packages import junit, package_tests
 from ..packages.record import RESULTS, Record, beside, inputs_digest, read_record
 from ..packages.specs import oldest_glibc
 from ..progress import Progress
 from ..variant import Variant
-from . import bootstrap, builder, compiler_cache, sdist, workspace
+from . import bootstrap, builder, compiler_cache, dates, sdist, workspace
 
 BUILT, UP_TO_DATE, FAILED, UNFINISHED = "built", "up to date", "failed", "not finished"
 
@@ -140,7 +140,7 @@ def inputs_of(wanted: Variant, names: list[str]) -> str:
 
     A password or a token is no part of it: another one does not change the package.
     """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = os.environ.get(dates.VARIABLE) or None
     urls = list(map(channel.public_url, names))
     return inputs_digest(wanted.filename, urls, bootstrap.made_from(names), epoch)
 
@@ -203,7 +203,7 @@ def compile_one(wanted: Variant, channels: list[str], progress: Progress) -> Com
             source,
             channels,
             paths.WORK,
-            canonical.source_date(),
+            dates.package_date(),
             log=log,
             say=progress.working,
             secrets=redact.tokens_at_end(channels),

@@ -14,7 +14,7 @@ from ..packages.archive import Member
 from ..packages.record import read_record
 from ..packages.unpacked import Unpacked
 from ..progress import Progress, Say
-from . import bootstrap, builder, sdist, workspace
+from . import bootstrap, builder, dates, sdist, workspace
 
 RECIPE_FILES = ("recipe.yaml", "variant_config.yaml", "rendered_recipe.yaml")
 Difference = tuple[str, str, str]
@@ -36,6 +36,7 @@ def rebuild(
     shutil.rmtree(work, ignore_errors=True)
     recipe = work / "recipe"
     _check_rebuildable(unpacked)
+    seconds = _date_of(unpacked)
     shutil.copytree(
         unpacked.folder / "info/recipe",
         recipe,
@@ -48,7 +49,6 @@ def rebuild(
     source = sdist.provide(wanted.source_url, wanted.version, wanted.sha256, progress.step, recipe)
     log = workspace.new_log(wanted.filename, "rebuild")
     progress.step(f"rebuilding; log: {log}")
-    seconds = unpacked.index.get("timestamp", 0) // 1000
     rebuilt, _ = child.run(
         builder.build_recorded,
         recipe,
@@ -82,6 +82,18 @@ def _check_rebuildable(unpacked: Unpacked) -> None:
                 expected=f"info/recipe/{name}",
                 found="no such file",
             )
+
+
+def _date_of(unpacked: Unpacked) -> int:
+    """Return the package's date, in seconds since 1970. Raises UsageError when it has none."""
+    timestamp = unpacked.index.get("timestamp")
+    if isinstance(timestamp, int) and dates.is_date(timestamp // 1000):
+        return timestamp // 1000
+    raise UsageError(
+        f"{unpacked.path.name} cannot be rebuilt: no package can have the date in its index.json",
+        expected=dates.RANGE,
+        found=f"timestamp {str(timestamp)[:40]}, in milliseconds",
+    )
 
 
 def _described(unpacked: Unpacked, recipe: Path) -> tuple[variant.Variant, dict[str, Any]]:

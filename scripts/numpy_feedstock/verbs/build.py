@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import options, paths, redact, variant
-from ..building import bootstrap, one_package, workspace
+from ..building import bootstrap, dates, one_package, workspace
 from ..building.one_package import BUILT, FAILED, UNFINISHED, Outcome, Settings, minutes_since
 from ..channels import channel, channel_folder
 from ..errors import FeedstockError, UsageError, refusal
-from ..packages import canonical
 from ..packages.record import Record, read_record
 from ..progress import Progress
 from ..tables import table
@@ -107,7 +106,7 @@ def execute(args: argparse.Namespace) -> int:
         raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     # they would stop the first package
     workspace.check_path()
-    canonical.source_date()
+    dates.package_date()
     pythons = args.python or [variant.THIS_PYTHON]
     releases = args.numpy or [options.DEFAULT_RELEASE]
     platform = channel.this_platform()
