@@ -8,10 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
-from numpy_feedstock import paths
+from numpy_feedstock import files, paths
 
 ENTRY_POINT = paths.ROOT / "scripts" / "feedstock"
 PYTHON = os.path.realpath(sys.executable)
@@ -162,6 +163,28 @@ def test_pins_that_cannot_be_installed_leave_the_environment(made):
     assert (made / "build" / "venv" / "kept").exists()
     change_pins(made, "# none\n")
     assert call(made) == (0, str(made / "build" / "venv"), "")
+
+
+@pytest.mark.parametrize(
+    "variable", ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_USER"]
+)
+def test_pip_installs_into_the_environment_whatever_it_is_set_to(checkout, tmp_path, variable):
+    wheel = tmp_path / "tiny-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny.py", "")
+        archive.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(
+            "tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
+        )
+        archive.writestr("tiny-1.dist-info/RECORD", "")
+    change_pins(checkout, f"tiny @ {wheel.as_uri()} --hash=sha256:{files.sha256(wheel)}\n")
+    value = str(tmp_path / "elsewhere")
+    if variable in ("PIP_DRY_RUN", "PIP_USER"):
+        value = "1"
+    code, prefix, said = call(checkout, env={**os.environ, variable: value})
+    assert (code, prefix) == (0, str(checkout / "build" / "venv")), said
+    assert list((checkout / "build" / "venv").glob("lib/python3.*/site-packages/tiny.py"))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_is_closed_stays_closed(made):
