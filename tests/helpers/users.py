@@ -5,7 +5,9 @@ import os
 import pytest
 
 # starts a command for which the modes of files count: for root they do not
-UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+_RIGHTS = "-dac_override,-dac_read_search"
+# the inheritable ones, too: older container engines set them, and root has them after exec
+UNPRIVILEGED = ["setpriv", f"--inh-caps={_RIGHTS}", f"--bounding-set={_RIGHTS}"]
 if os.geteuid():
     UNPRIVILEGED = []
 
