@@ -51,7 +51,7 @@ _CHAIN = "SCCACHE_MULTILEVEL_CHAIN"
 # the longest path that the address of a Unix socket holds
 _SOCKET_PATH_LIMIT = 107
 _START_SECONDS = 30
-_STATS_SECONDS = 10
+_STATS_SECONDS = 60
 # how long a store may leave all compilers waiting
 _STORE_SECONDS = 60
 # how often it is looked at in that time. A machine that was paused looks silent once
