@@ -33,6 +33,8 @@ ssh=(ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=15 -o Serv
 # one that takes too long, as on a large file server
 seconds=${AUDIT_SECONDS:-600}
 patience=(timeout --kill-after=10 "$seconds")
+# one that sends without an end: a thousand numpys are one megabyte
+megabytes=256
 
 help() { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; }
 
@@ -100,14 +102,21 @@ why_not() {
     local code=$1 host=$2 why
     grep -q '"type": "end"' "$partial/$host.jsonl" && return
     ((code == 124 || code == 137)) && echo "no end after $seconds seconds" >>"$partial/$host.err"
+    if [[ -n $(find "$partial/$host.jsonl" "$partial/$host.err" -size +$((megabytes - 1))M) ]]; then
+        echo "it sent more than $megabytes MB"
+        return
+    fi
     why=$(tail -n 3 "$partial/$host.err")
     echo "${why:-exit code $code, and the last line of the audit is missing}"
 }
 
 ask_host() {
     local host=$1 why
-    "${patience[@]}" "${ssh[@]}" -- "$host" "$command" \
-        <"$program" >"$partial/$host.jsonl" 2>"$partial/$host.err"
+    (
+        trap '' XFSZ
+        ulimit -f $((megabytes * 1024))
+        exec "${patience[@]}" "${ssh[@]}" -- "$host" "$command"
+    ) <"$program" >"$partial/$host.jsonl" 2>"$partial/$host.err"
     why=$(why_not $? "$host")
     if [[ -n $why ]]; then
         # what it said until then, perhaps half a line, is kept

@@ -143,6 +143,22 @@ def test_what_a_host_sends_does_not_steer_the_terminal(audit, envs, tmp_path):
     assert "cleared" in found["hostile.jsonl"][0]["failed"]
 
 
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_host_that_sends_without_an_end_is_given_up(tmp_path, stream):
+    # stands in for a server that does so
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\nexec yes {'{' * 10000} >&{stream}\n")
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "hosts").write_text("hostile\n")
+    own = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "AUDIT_SECONDS": "60"}
+    command = [SCRIPT, tmp_path / "hosts", tmp_path / "audits", "/opt"]
+    done = subprocess.run(command, capture_output=True, text=True, env=own)
+    said = "hostile did not answer: it sent more than 256 MB\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    kept = tmp_path / "audits" / "hostile.jsonl"
+    assert kept.stat().st_size < 300_000_000
+    kept.unlink()
+
+
 def test_a_host_that_has_none_of_the_folders_did_answer(audit):
     done, found = audit("answers\n", "/no/such")
     assert (done.returncode, done.stderr) == (0, "")
