@@ -1089,25 +1089,42 @@ def _installers(second: int) -> List[Tuple[int, List[str]]]:
 def _is_about(arguments: List[str], pid: int, prefix: str) -> bool:
     """Whether an installer may change a prefix."""
     prefix = os.path.realpath(prefix)
-    for argument in arguments:
-        path = argument.split("=")[-1]
-        if path == prefix or path.startswith(prefix + "/"):
+    folder = "/"
+    with contextlib.suppress(OSError):
+        folder = os.readlink("/proc/%d/cwd" % pid)
+    # as in --prefix=PATH and -pPATH
+    values = [re.sub(r"^(--[^=]*=|-\w(?=.))", "", each) for each in arguments]
+    for value in values:
+        above, name = os.path.split(os.path.join(folder, value))
+        # the Python of a venv is a link to another prefix
+        path = os.path.join(os.path.realpath(above), name)
+        is_inside = "/" in value and path.startswith(prefix + "/")
+        if is_inside or (value and os.path.realpath(path) == prefix):
             return True
-    if {"-n", "--name"} & set(arguments):
-        return os.path.basename(prefix) in arguments
-    if {"-p", "--prefix", "--python", "--target", "-t"} & set(arguments):
+    options = {each.split("=")[0] if each.startswith("--") else each[:2] for each in arguments}
+    if {"-n", "--name"} & options:
+        names = {os.path.basename(prefix)}
+        if os.path.lexists(os.path.join(prefix, "bin", "conda")):
+            names.add("base")
+        return not names.isdisjoint(values)
+    if {"-p", "--prefix", "--python", "--target", "-t"} & options:
         return False
+    return _starts_in(pid, folder, prefix)
+
+
+def _starts_in(pid: int, folder: str, prefix: str) -> bool:
+    """Whether a process works on a prefix that its command line does not name.
+
+    folder : the one that it works in
+    """
     with contextlib.suppress(OSError), open("/proc/%d/environ" % pid, "rb") as stream:
         variables = stream.read().split(b"\0")
         for name in (b"CONDA_PREFIX=", b"VIRTUAL_ENV="):
             if name + os.fsencode(prefix) in variables:
                 return True
-    with contextlib.suppress(OSError):
-        # uv and pixi work on the environment of the folder that they are started in
-        folder = os.readlink("/proc/%d/cwd" % pid)
-        project = re.sub(r"/(\.venv|\.pixi/envs/[^/]+)$", "", prefix)
-        return project != prefix and (folder + "/").startswith(project + "/")
-    return False
+    # uv and pixi work on the environment of the folder that they are started in
+    project = re.sub(r"/(\.venv|\.pixi/envs/[^/]+)$", "", prefix)
+    return project != prefix and (folder + "/").startswith(project + "/")
 
 
 def distribution_packages(numpys: List[Numpy]) -> Dict[str, str]:

@@ -289,6 +289,40 @@ def test_a_pip_that_works_there(copy):
     assert heal(env).results == ["would-heal"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_about"),
+    [
+        (["-p", "{env}"], True),
+        (["-p", "./{name}"], True),
+        (["--prefix=../{parent}/{name}"], True),
+        (["-p{env}"], True),
+        (["-p", "other"], False),
+        (["-n", "{name}"], True),
+        (["--name={name}"], True),
+        (["-n{name}"], True),
+        (["-n", "base"], True),
+        (["-n", "other"], False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_conda_that_works_there(copy, arguments, is_about):
+    env = copy("rattler")
+    (env / "bin").mkdir(exist_ok=True)
+    (env / "bin" / "conda").touch()
+    program = env.parent / "conda"
+    program.write_text("import time\nprint('started', flush=True)\ntime.sleep(100)\n")
+    names = {"env": env, "name": env.name, "parent": env.parent.name}
+    command = [sys.executable, program, "install", *(each.format(**names) for each in arguments)]
+    installer = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=env.parent)
+    try:
+        assert installer.stdout.readline() == b"started\n"
+        run = heal(env)
+        assert run.results == (["refused"] if is_about else ["would-heal"]), run
+    finally:
+        installer.kill()
+        installer.communicate()
+
+
 def test_another_run_of_this_tool(copy):
     env = copy("pip")
     lock = installed.site_packages(env) / ".heal_numpy.lock"
