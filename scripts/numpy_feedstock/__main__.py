@@ -1,12 +1,9 @@
 """Start the command with streams that work, and end it without a traceback when they do not."""
 
+import contextlib
 import os
 import sys
-
-from .errors import refusal
-
-# the error of a program whose reader is gone: it is no fault of the verb
-_EXIT_CODE_OF_OUTPUT = 1
+import tempfile
 
 
 def open_missing_streams() -> None:
@@ -21,6 +18,17 @@ def open_missing_streams() -> None:
             return
 
 
+def use_one_temporary_folder() -> None:
+    """Give other programs and native code the folder for temporary files that Python takes.
+
+    They take TMPDIR as it is. Python takes another folder when nothing can be written there.
+    """
+    if os.environ.get("TMPDIR"):
+        # a verb that needs a folder says that there is none
+        with contextlib.suppress(OSError):
+            os.environ["TMPDIR"] = tempfile.gettempdir()
+
+
 def run() -> int:
     """Run the command. Returns its exit code; 1 when its output cannot be written."""
     open_missing_streams()
@@ -30,20 +38,17 @@ def run() -> int:
         sys.stderr = open(2, "w", closefd=False)
     # a file name that is not UTF-8 is shown with escapes
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        from .cli import main
+    use_one_temporary_folder()
+    from .cli import main
 
-        code = main(sys.argv[1:])
+    code = main(sys.argv[1:])
+    try:
         sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # at its end the interpreter would try to write once more
+    except OSError:
+        # main told why; at its end the interpreter would try to write once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_CODE_OF_OUTPUT
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"feedstock: {refusal(error)}", file=sys.stderr)
-        return _EXIT_CODE_OF_OUTPUT
+        return 1
+    return code
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import redact
-from .errors import FeedstockError
+from .errors import FeedstockError, explained
 
 # {name of the verb: one line of help}; the module of a verb is in verbs/
 VERBS = {
@@ -70,6 +70,19 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     # after SIGTERM the command tidies up as after Ctrl-C
     signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return 1  # the reader of the output is gone, and it is no fault of the verb
+    except OSError as error:
+        print(f"feedstock: {explained(error)}", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run the verb of the arguments. Returns the exit code. Raises OSError."""
     try:
         return int(args.execute(args))
     except FeedstockError as error:

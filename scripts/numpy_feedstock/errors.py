@@ -1,8 +1,18 @@
 """The base class of all errors that a user may meet, and how strange text is shown."""
 
+import errno
+import tempfile
 from typing import Any
 
 from . import redact
+
+FREE_SPACE = "free some space and run the same command again"
+_REMEDIES = {
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EROFS: "name a folder that can be written, and run the same command again",
+    errno.EMFILE: "allow more open files with ulimit -n, and run the same command again",
+}
 
 
 class FeedstockError(Exception):
@@ -33,7 +43,29 @@ class UsageError(FeedstockError):
 def refusal(error: OSError) -> str:
     """Return one line about what the system refused: "the system refused: dpkg: No such file"."""
     where = f": {error.filename}" if error.filename else ""
-    return f"the system refused{where}: {error.strerror}"
+    return f"the system refused{where}: {error.strerror or repr(error)}"
+
+
+def explained(error: OSError) -> FeedstockError:
+    """Return an error that says what the system refused, where, and what a person can do."""
+    remedy = _REMEDIES.get(error.errno or 0, "mend it, and run the same command again")
+    if not _has_temporary_folder():
+        remedy = "set TMPDIR to a folder that can be written"
+    return FeedstockError(refusal(error), remedy=remedy)
+
+
+def reason(error: FeedstockError | OSError) -> str:
+    """Return the text of an error, also of one that the system raised."""
+    if isinstance(error, OSError):
+        error = explained(error)
+    return str(error)
+
+
+def _has_temporary_folder() -> bool:
+    try:
+        return bool(tempfile.gettempdir())
+    except OSError:
+        return False
 
 
 def shown(text: str) -> str:

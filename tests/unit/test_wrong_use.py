@@ -3,12 +3,14 @@
 import ast
 import os
 import subprocess
+import sys
 
 import pytest
 
 from helpers import pythons, small
 from helpers.command import feedstock
-from numpy_feedstock import cli, paths
+from numpy_feedstock import cli, paths, variant
+from numpy_feedstock.channels import channel
 from numpy_feedstock.publishing import signing
 
 BAD_TARGETS = [
@@ -191,7 +193,10 @@ def test_an_output_that_is_full_is_an_error(workplace):
         for call in (["variants", "--json"], ["make-key", "new.pem", "--dry-run", "--json"]):
             done = feedstock(*call, stdout=full, stderr=-1, capture_output=False)
             assert done.returncode == 1
-            assert done.stderr == "feedstock: the system refused: No space left on device\n"
+            assert done.stderr == (
+                "feedstock: the system refused: No space left on device\n"
+                "  remedy: free some space and run the same command again\n"
+            )
 
 
 def test_a_reader_that_goes_away_is_no_traceback(workplace):
@@ -224,3 +229,57 @@ def _is_unknown_to_python_2(node):
     if isinstance(node, ast.FunctionDef):
         return bool(node.returns or node.args.kwonlyargs)
     return isinstance(node, ast.AnnAssign | ast.JoinedStr) or getattr(node, "annotation", None)
+
+
+# runs the command on a machine where Python finds no folder for temporary files
+WITHOUT_FOLDER = """
+import sys, tempfile
+tempfile._candidate_tempdir_list = lambda: ["/no/such/folder"]
+from numpy_feedstock import __main__
+sys.exit(__main__.run())
+"""
+NEED_A_FOLDER = [
+    ["verify", "PACKAGE"],
+    ["publish", "--dry-run", "--allow-untested", "PACKAGE"],
+    ["publish", "--allow-untested", "PACKAGE"],
+    ["scan-wheels", "2.3.5"],
+    ["benchmark", "--output", "OUTPUT"],
+]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """A channel folder with tested packages of the running Python."""
+    folder = tmp_path_factory.mktemp("tested")
+    for wanted in variant.select(["2.3.5"], [variant.THIS_PYTHON], None, channel.this_platform()):
+        small.put(wanted, folder)
+    return folder / "output"
+
+
+@pytest.mark.parametrize("call", NEED_A_FOLDER, ids=" ".join)
+def test_a_machine_without_a_folder_for_temporary_files_is_an_error_in_words(
+    call, package, output, workplace
+):
+    given = {"PACKAGE": package, "OUTPUT": output}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FOLDER, *(given.get(each, each) for each in call)],
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "feedstock: the system refused: "
+        "No usable temporary directory found in ['/no/such/folder']\n"
+        "  remedy: set TMPDIR to a folder that can be written\n"
+    )
+
+
+def test_what_needs_no_folder_for_temporary_files_works_without_one(workplace):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FOLDER, "variants"],
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import paths
-from ..channels.channel_folder import FREE_SPACE
-from ..errors import FeedstockError, UsageError
+from ..errors import FREE_SPACE, FeedstockError, UsageError
 from ..packages import canonical
 
 # bytes for a build folder, its environments and their unpacked packages

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import child, paths
-from ..errors import FeedstockError, UsageError
+from ..errors import FREE_SPACE, FeedstockError, UsageError
 from ..packages.archive import ENDINGS
 from ..progress import Say
 from . import repodata
 
-FREE_SPACE = "free some space and run the same command again"
 # the patch package, in noarch: the indexer changes other packages' entries by it
 PATCH_PACKAGE = "numpy-feedstock-repodata-patches-1-0.conda"
 # Index files that the indexer does not write. Conda's classic solver reads the first of them
