@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import repack, small
+from helpers import small
 from helpers.numpy_init import PATCHED, UNGATED
 from numpy_feedstock import cli, files, paths, variant
 from numpy_feedstock.measuring import figures, measurements, repro
@@ -65,28 +64,6 @@ def contents(says):
     }
 
 
-def put(wanted, folder, members, depends=(), **fields):
-    """Put a package with these files and its record into the channel folder/output."""
-    made = small.make(folder, 1, depends=list(depends))
-    unpacked = made.with_suffix("")
-    for name, text in members.items():
-        repack.replace(unpacked / name, text)
-    (unpacked / "bin").mkdir(exist_ok=True)
-    for program in (unpacked / "bin").iterdir():
-        program.chmod(0o755)
-    name, version, build = wanted.filename.removesuffix(".conda").split("-")
-    index = unpacked / "info/index.json"
-    repack.edit_json(index, lambda content: content.update(version=version, build=build))
-    repack.settle(unpacked)
-    subdir = folder / "output" / wanted.platform
-    subdir.mkdir(parents=True, exist_ok=True)
-    path = repack.pack(unpacked, subdir / wanted.filename)
-    entry = {**json.loads(index.read_text()), "sha256": files.sha256(path)}
-    shutil.rmtree(unpacked)
-    small.write_record(path, **fields)
-    small.add_to_index(subdir, {path.name: {**entry, "size": path.stat().st_size}})
-
-
 def pair():
     """The packages of one release: linked to MKL, and to OpenBLAS."""
     return variant.select(["2.3.5"], ["3.11"], variant.DEFAULT_FLAVOURS, "linux-64")
@@ -116,7 +93,7 @@ def ask(folder, capsys):
 )
 def test_each_blas_has_its_own_verdict(tmp_path, capsys, mkl, openblas, code):
     for wanted, says in zip(pair(), (mkl, openblas), strict=True):
-        put(wanted, tmp_path, contents(SAYS.format(says)))
+        small.put_whole(wanted, tmp_path, contents(SAYS.format(says)))
     found, verdicts, said = ask(tmp_path, capsys)
     assert (found, verdicts) == (code, [mkl, openblas]), said
     # the package's own repro, in the package's own way, with a shorter timeout
@@ -166,8 +143,8 @@ def test_a_control_that_cannot_be_asked_does_not_stop_the_others(
     tmp_path, capsys, members, more, reason
 ):
     mkl, openblas = pair()
-    put(mkl, tmp_path, members, **more)
-    put(openblas, tmp_path, contents(SAYS.format("LATENT")))
+    small.put_whole(mkl, tmp_path, members, **more)
+    small.put_whole(openblas, tmp_path, contents(SAYS.format("LATENT")))
     code, verdicts, said = ask(tmp_path, capsys)
     assert (code, verdicts) == (1, ["UNKNOWN", "LATENT"]), said
     assert f"{mkl.filename}: FAILED: " in said and reason in said
@@ -175,8 +152,8 @@ def test_a_control_that_cannot_be_asked_does_not_stop_the_others(
 
 def test_a_dependency_that_is_gone_does_not_stop_the_others(tmp_path, capsys):
     mkl, openblas = pair()
-    put(mkl, tmp_path, GOOD, depends=["gone"])
-    put(openblas, tmp_path, contents(SAYS.format("LATENT")))
+    small.put_whole(mkl, tmp_path, GOOD, depends=["gone"])
+    small.put_whole(openblas, tmp_path, contents(SAYS.format("LATENT")))
     gone = {"name": "gone", "version": "1", "build": "0", "build_number": 0, "depends": []}
     small.add_to_index(tmp_path / "output" / mkl.platform, {"gone-1-0.conda": gone})
     code, verdicts, said = ask(tmp_path, capsys)
@@ -189,8 +166,8 @@ def test_a_channel_whose_index_is_broken_does_not_stop_the_others(tmp_path, caps
     index = tmp_path / "broken/noarch/repodata.json"
     index.parent.mkdir(parents=True)
     index.write_text("{")
-    put(mkl, tmp_path, GOOD, channels=[(tmp_path / "broken").as_uri()])
-    put(openblas, tmp_path, contents(SAYS.format("LATENT")))
+    small.put_whole(mkl, tmp_path, GOOD, channels=[(tmp_path / "broken").as_uri()])
+    small.put_whole(openblas, tmp_path, contents(SAYS.format("LATENT")))
     code, verdicts, said = ask(tmp_path, capsys)
     assert (code, verdicts) == (1, ["UNKNOWN", "LATENT"]), said
     assert "cannot be installed" in said
@@ -206,7 +183,7 @@ def only_mkl(folder, capsys):
 
 @pytest.mark.parametrize("lost", ["linux-64/repodata.json", "noarch/repodata.json"])
 def test_a_channel_without_an_index_makes_the_control_unknown(tmp_path, capsys, lost):
-    put(pair()[0], tmp_path, GOOD)
+    small.put_whole(pair()[0], tmp_path, GOOD)
     (tmp_path / "output" / lost).unlink()
     code, row, said = only_mkl(tmp_path, capsys)
     assert (code, row["control"]) == (1, "UNKNOWN")
@@ -216,8 +193,8 @@ def test_a_channel_without_an_index_makes_the_control_unknown(tmp_path, capsys, 
 @pytest.mark.parametrize("content", [b"", b"not a package", None])
 def test_a_file_that_is_no_package_makes_the_control_unknown(tmp_path, capsys, content):
     mkl, openblas = pair()
-    put(mkl, tmp_path, GOOD)
-    put(openblas, tmp_path, contents(SAYS.format("LATENT")))
+    small.put_whole(mkl, tmp_path, GOOD)
+    small.put_whole(openblas, tmp_path, contents(SAYS.format("LATENT")))
     path = tmp_path / "output" / mkl.platform / mkl.filename
     if content is None:
         content = path.read_bytes()[:700]
@@ -231,12 +208,12 @@ def test_a_file_that_is_no_package_makes_the_control_unknown(tmp_path, capsys, c
 def test_the_bytes_that_are_asked_are_those_of_the_row(tmp_path, capsys):
     """The package was replaced, and the channel not indexed again."""
     mkl, _ = pair()
-    put(mkl, tmp_path, GOOD)
+    small.put_whole(mkl, tmp_path, GOOD)
     index = tmp_path / "output" / mkl.platform / "repodata.json"
     before = index.read_text()
     code, old, _ = only_mkl(tmp_path, capsys)
     assert (code, old["control"]) == (0, "AFFECTED")
-    put(mkl, tmp_path, contents(SAYS.format("FIXED")))
+    small.put_whole(mkl, tmp_path, contents(SAYS.format("FIXED")))
     now = index.read_text()
     index.write_text(before)
     code, row, said = only_mkl(tmp_path, capsys)
@@ -249,7 +226,7 @@ def test_the_bytes_that_are_asked_are_those_of_the_row(tmp_path, capsys):
 
 
 def test_an_index_without_sums_is_not_trusted(tmp_path, capsys):
-    put(pair()[0], tmp_path, GOOD)
+    small.put_whole(pair()[0], tmp_path, GOOD)
     index = tmp_path / "output" / "linux-64" / "repodata.json"
     content = json.loads(index.read_text())
     for entry in content["packages.conda"].values():
@@ -269,7 +246,7 @@ def test_a_package_that_does_not_count_is_named_and_not_recorded(
     monkeypatch.setattr(measurements, "FOLDER", tmp_path / "evidence")
     monkeypatch.setattr(figures, "PAGES", ())
     figures.record("matrix", measurements.Matrix(()))
-    put(pair()[0], tmp_path, GOOD, **fields)
+    small.put_whole(pair()[0], tmp_path, GOOD, **fields)
     code, row, _ = only_mkl(tmp_path, capsys)
     assert (code, row["control"], row["sha256"]) == (1, "", "")
     assert row["fault"].startswith(fault)
@@ -288,7 +265,7 @@ def test_no_control_that_was_asked_is_no_success(tmp_path, capsys):
 
 
 def test_a_broken_record_is_found_before_the_controls_are_asked(tmp_path, capsys, monkeypatch):
-    put(pair()[0], tmp_path, GOOD)
+    small.put_whole(pair()[0], tmp_path, GOOD)
     monkeypatch.setattr(measurements, "FOLDER", tmp_path)
     measurements.file_of("matrix").write_text("{")
     assert cli.main([*command(tmp_path), "--record"]) == 2
@@ -297,7 +274,7 @@ def test_a_broken_record_is_found_before_the_controls_are_asked(tmp_path, capsys
 
 
 def test_a_verdict_is_shown_although_it_cannot_be_recorded(tmp_path, capsys, monkeypatch):
-    put(pair()[0], tmp_path, GOOD)
+    small.put_whole(pair()[0], tmp_path, GOOD)
     monkeypatch.setattr(measurements, "FOLDER", tmp_path)
     monkeypatch.setattr(figures, "PAGES", (tmp_path / "page.md",))
     (tmp_path / "page.md").write_text("")
@@ -330,8 +307,8 @@ def hung_imports(folder):
 def test_an_interrupted_command_leaves_no_hung_import_and_shows_what_it_knows(tmp_path, number):
     mkl, openblas = pair()
     shared = (repro.FOLDER / "processes.py").read_text()
-    put(mkl, tmp_path, GOOD)
-    put(openblas, tmp_path, {**contents(HANGS), f"{TESTS}/repro/processes.py": shared})
+    small.put_whole(mkl, tmp_path, GOOD)
+    small.put_whole(openblas, tmp_path, {**contents(HANGS), f"{TESTS}/repro/processes.py": shared})
     code = (
         "import sys; from numpy_feedstock import cli, paths;"
         "paths.PACKAGE_CACHE = paths.Path(sys.argv[1]); sys.exit(cli.main(sys.argv[2:]))"

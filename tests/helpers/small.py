@@ -73,6 +73,33 @@ def put(wanted, folder, **fields):
     return target
 
 
+def put_whole(wanted, folder, members, depends=(), **fields):
+    """Put a package with these files and its record into the indexed channel folder/output.
+
+    members : {name: text}
+    fields : of the record
+    """
+    made = make(folder, 1, depends=list(depends))
+    unpacked = made.with_suffix("")
+    for name, text in members.items():
+        repack.replace(unpacked / name, text)
+    (unpacked / "bin").mkdir(exist_ok=True)
+    for program in (unpacked / "bin").iterdir():
+        program.chmod(0o755)
+    name, version, build = wanted.filename.removesuffix(".conda").split("-")
+    index = unpacked / "info/index.json"
+    repack.edit_json(index, lambda content: content.update(version=version, build=build))
+    repack.settle(unpacked)
+    subdir = folder / "output" / wanted.platform
+    subdir.mkdir(parents=True, exist_ok=True)
+    path = repack.pack(unpacked, subdir / wanted.filename)
+    entry = {**json.loads(index.read_text()), "sha256": files.sha256(path)}
+    shutil.rmtree(unpacked)
+    write_record(path, **fields)
+    add_to_index(subdir, {path.name: {**entry, "size": path.stat().st_size}})
+    return path
+
+
 def add_to_index(subdir, entries):
     """Add {filename: entry} to what the solver reads, without the indexer, which takes seconds."""
     index = subdir / "repodata.json"

@@ -1,5 +1,6 @@
 """The verbs that measure: what they refuse before they begin, and errors of what they run."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -120,8 +121,5 @@ def test_times_that_are_none_are_not_compared(text, tmp_path):
 
 
 def test_a_repro_that_cannot_be_started_is_explained(tmp_path):
-    async def job():
-        return await repro.run([tmp_path / "python"], [], {})
-
     with pytest.raises(FeedstockError, match="No such file or directory"):
-        repro.run_all([job], at_a_time=1)
+        asyncio.run(repro.run([tmp_path / "python"], [], {}))

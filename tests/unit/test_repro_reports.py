@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 
 import pytest
 
 from numpy_feedstock.errors import FeedstockError, UsageError
 from numpy_feedstock.measuring import repro
+from numpy_feedstock.measuring.measurements import ReleaseRow
 
 SLEEPS = "import time; time.sleep(1000)"
 
@@ -52,6 +54,10 @@ def test_a_repro_that_printed_no_result_is_an_error_with_what_it_said(exit_code)
     assert f"the repro ended with {exit_code} and printed no result" in str(caught.value)
 
 
+def releases(count):
+    return [ReleaseRow(str(number), "UNKNOWN", fault="not measured") for number in range(count)]
+
+
 def test_no_more_jobs_run_than_are_allowed_and_results_keep_their_order():
     running, most = 0, 0
 
@@ -62,44 +68,60 @@ def test_no_more_jobs_run_than_are_allowed_and_results_keep_their_order():
             most = max(most, running)
             await asyncio.sleep(0.01 * (5 - number))
             running -= 1
-            return number
+            return ReleaseRow(str(number), "FIXED")
 
         return run
 
-    assert repro.run_all([job(number) for number in range(5)], at_a_time=2) == [0, 1, 2, 3, 4]
+    rows = releases(5)
+    repro.measure_all(rows, {number: job(number) for number in range(5)}, 2, print)
+    assert rows == [ReleaseRow(str(number), "FIXED") for number in range(5)]
     assert most == 2
 
 
-def test_the_first_error_ends_the_other_jobs():
-    ended = []
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UsageError("no compiler"), "no compiler"),
+        (OSError(2, "No such file", "/cc"), "the system refused: /cc: No such file\n  remedy: "),
+        (OSError(), "the system refused: OSError()\n  remedy: "),
+    ],
+)
+def test_a_job_that_fails_is_a_fault_of_its_row_and_does_not_stop_the_others(error, reason):
+    said = []
 
     async def fails():
-        raise UsageError("no compiler")
+        raise error
 
     async def waits():
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(True)
+        await asyncio.sleep(0.1)
+        return ReleaseRow("1", "FIXED")
 
-    with pytest.raises(UsageError, match="no compiler"):
-        repro.run_all([waits, fails], at_a_time=2)
-    assert ended == [True]
+    rows = releases(2)
+    repro.measure_all(rows, {0: fails, 1: waits}, 2, said.append)
+    assert rows[0].fault.startswith(reason) and rows[1] == ReleaseRow("1", "FIXED")
+    assert said == [f"0: FAILED: {rows[0].fault}"]
+
+
+def test_a_report_that_lacks_a_check_is_an_error_in_words():
+    for asked in (repro.Report.products, repro.Report.after_import):
+        with pytest.raises(FeedstockError, match="the repro says nothing about its check"):
+            asked(report())
+    with pytest.raises(FeedstockError, match="the repro says nothing about its check 'hang'"):
+        report().hangs(main_late=False)
 
 
 def test_who_is_interrupted_while_a_repro_starts_leaves_none_behind(monkeypatch):
-    started, start = [], asyncio.create_subprocess_exec
+    started, start = [], subprocess.Popen
 
     async def interrupted():
         running = asyncio.create_task(repro.run([sys.executable, "-c", SLEEPS], [], {}))
 
-        async def start_and_interrupt(*words, **options):
-            started.append(await start(*words, **options))
+        def start_and_interrupt(*words, **options):
+            started.append(start(*words, **options))
             running.cancel()
-            await asyncio.sleep(0)  # the process runs, and who started it does not know it yet
             return started[0]
 
-        monkeypatch.setattr(asyncio, "create_subprocess_exec", start_and_interrupt)
+        monkeypatch.setattr(subprocess, "Popen", start_and_interrupt)
         await running
 
     with pytest.raises(asyncio.CancelledError):

@@ -37,6 +37,8 @@ PAGES = (
 )
 PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
 
+# stands where nothing could be measured
+FAILED = "FAILED"
 
 def show(block: str, result: Measurement, as_json: bool) -> None:
     """Print a result: the text of a block, or JSON."""
@@ -161,7 +163,9 @@ def _scan_of_wheels(result: ScanOfWheels, style: str) -> str:
     rows = []
     for each in result.rows:
         row = {"numpy": each.release, "verdict": each.verdict}
-        if each.reason:
+        if each.fault:
+            row["verdict"] = f"{FAILED}: {each.fault.splitlines()[0]}"
+        elif each.reason:
             row["verdict"] += f": {each.reason}"
         else:
             row["has the check"] = _yes(each.has_check)
@@ -183,13 +187,13 @@ def _hang_matrix(result: HangMatrix, style: str) -> str:
                 "layer": package.layer,
                 "threads": package.threads,
                 "glibc": package.glibc,
-                "control: hangs in the race": _share(control.hangs_in_race),
-                "control: main thread late": _share(control.hangs_main_late),
-                "package: hangs in the race": _share(package.hangs_in_race),
-                "package: main thread late": _share(package.hangs_main_late),
-                "products": _both(row.products for row in pair),
-                "OS threads": _both(row.os_threads for row in pair),
-                "BLAS threads": _both(row.max_threads for row in pair),
+                "control: hangs in the race": _measured(control, _share(control.hangs_in_race)),
+                "control: main thread late": _measured(control, _share(control.hangs_main_late)),
+                "package: hangs in the race": _measured(package, _share(package.hangs_in_race)),
+                "package: main thread late": _measured(package, _share(package.hangs_main_late)),
+                "products": _both(_measured(row, row.products) for row in pair),
+                "OS threads": _both(_measured(row, row.os_threads) for row in pair),
+                "BLAS threads": _both(_measured(row, row.max_threads) for row in pair),
             }
         )
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
@@ -197,8 +201,13 @@ def _hang_matrix(result: HangMatrix, style: str) -> str:
     return f"{table(rows, style)}\n\n{_host(result)}; {versions}; {packages}."
 
 
-def _both(values: Iterable[int]) -> str:
-    return ", ".join(str(value) for value in values)
+def _measured(row: HangRow, value: object) -> str:
+    """Return what is shown of a cell. What could not be measured is no number."""
+    return FAILED if row.fault else str(value)
+
+
+def _both(values: Iterable[str]) -> str:
+    return ", ".join(values)
 
 
 def _hang_summary(result: HangMatrix, style: str) -> str:
@@ -230,16 +239,19 @@ def _thread_groups(cells: Sequence[HangRow]) -> list[tuple[str, Sequence[HangRow
 
 
 def _compared_tests(result: ComparedTests, style: str) -> str:
-    rows = [
-        {
-            "package": result.packages[row.blas],
-            "label": row.label,
-            "numpy's tests": _counts(row.package),
-            "on the control": _counts(row.control),
-            "failed on the package only": len(row.only_package),
-        }
-        for row in result.rows
-    ]
+    rows = []
+    for row in result.rows:
+        cells: dict[str, object] = {"package": result.packages[row.blas]}
+        if row.fault:
+            cells["on the control"] = f"{FAILED}: {row.fault.splitlines()[0]}"
+        else:
+            cells |= {
+                "label": row.label,
+                "numpy's tests": _counts(row.package),
+                "on the control": _counts(row.control),
+                "failed on the package only": len(row.only_package),
+            }
+        rows.append(cells)
     return f"{table(rows, style)}\n\n{_host(result)}."
 
 

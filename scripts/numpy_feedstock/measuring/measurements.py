@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import json_files, paths
-from ..errors import UsageError
+from ..errors import FeedstockError, UsageError
 from ..packages import junit
 
 FOLDER = paths.ROOT / "tests" / "evidence"
@@ -46,6 +46,11 @@ class ReleaseRow:
     hangs_in_race: Share = (0, 0)
     hangs_main_late: Share = (0, 0)
     stacks: str = ""  # native stacks of the first hang
+    fault: str = ""  # why it could not be measured; never recorded
+
+    @property
+    def name(self) -> str:
+        return self.release
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,21 @@ class HangRow:
     threads: int  # the number that was asked for
     kind: str  # "package" or "control"
     glibc: str
-    products: int  # matrix products of one import
-    hangs_in_race: Share
-    hangs_main_late: Share
-    os_threads: int  # threads of the process after one import
-    max_threads: int  # how many the BLAS may use
-    layer_found: str
-    library: str
-    kernels: str
-    stacks: str  # native stacks of the first hang
+    products: int = 0  # matrix products of one import
+    hangs_in_race: Share = (0, 0)
+    hangs_main_late: Share = (0, 0)
+    os_threads: int = 0  # threads of the process after one import
+    max_threads: int = 0  # how many the BLAS may use
+    layer_found: str = ""
+    library: str = ""
+    kernels: str = ""
+    stacks: str = ""  # native stacks of the first hang
+    fault: str = ""  # why it could not be measured; never recorded
+
+    @property
+    def name(self) -> str:
+        where = f"{self.blas} {self.layer} {self.threads} threads, glibc {self.glibc}"
+        return f"{where}, {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -73,14 +84,19 @@ class TestsRow:
     """numpy's own tests on a package and on its control; names of tests where they differ."""
 
     blas: str
-    label: str  # "fast" or "full"
-    minutes: float  # duration of the tests on the control
-    package: dict[str, int]  # how many passed, failed and were skipped
-    control: dict[str, int]
-    both: tuple[str, ...]  # tests that failed on both
-    only_package: tuple[str, ...]
-    only_control: tuple[str, ...]
-    otherwise: tuple[str, ...]  # tests whose other results differ
+    label: str = ""  # "fast" or "full"
+    minutes: float = 0  # duration of the tests on the control
+    package: dict[str, int] = field(default_factory=dict)  # how many passed, failed, were skipped
+    control: dict[str, int] = field(default_factory=dict)
+    both: tuple[str, ...] = ()  # tests that failed on both
+    only_package: tuple[str, ...] = ()
+    only_control: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()  # tests whose other results differ
+    fault: str = ""  # why it could not be compared; never recorded
+
+    @property
+    def name(self) -> str:
+        return self.blas
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,17 @@ def this_host() -> Host:
         kernel=platform.release(),
         python=platform.python_version(),
     )
+
+
+def refuse_faults(rows: Sequence[ReleaseRow | HangRow | TestsRow]) -> None:
+    """Raise FeedstockError when something could not be measured."""
+    failed = [row for row in rows if row.fault]
+    if failed:
+        raise FeedstockError(
+            f"not measured: {len(failed)} of {len(rows)}; nothing is recorded",
+            **{row.name: row.fault.splitlines()[0] for row in failed},
+            remedy="mend it, and run the same command again",
+        )
 
 
 @contextlib.contextmanager

@@ -2,17 +2,16 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from .. import paths
-from ..errors import FeedstockError, UsageError, refusal
-from .measurements import Share
-
-if TYPE_CHECKING:
-    from asyncio.subprocess import Process
+from ..errors import FeedstockError, UsageError, reason, refusal
+from ..progress import Say
+from .measurements import HangRow, ReleaseRow, Share
 
 FOLDER = paths.RECIPE.parent / "repro"
 PROGRAM = FOLDER / "repro.py"
@@ -21,7 +20,10 @@ VERDICTS_ON_CONTROLS = {"mkl": "AFFECTED", "openblas": "LATENT"}
 
 LONGEST_TIMEOUT = 3600  # seconds, the repro's own limit
 
-Result = TypeVar("Result")
+# what a row says until it is measured
+NOT_MEASURED = "not measured"
+
+Row = TypeVar("Row", HangRow, ReleaseRow)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Report:
 
     def products(self) -> int:
         """Return how many matrix products an import makes. Raises FeedstockError."""
-        (found,) = self._findings("calls")
+        found = self._findings("calls")[0]
         if "at_import" not in found["facts"]:
             raise FeedstockError(f"the products could not be counted: {found['text']}")
         return len(found["facts"]["at_import"])
@@ -81,7 +83,10 @@ class Report:
         return re.sub(r"\b(from|at) /\S*/", r"\1 ", self.fields["stacks"])
 
     def _findings(self, check: str) -> list[Mapping[str, Any]]:
-        return [each for each in self.fields["findings"] if each["check"] == check]
+        found = [each for each in self.fields["findings"] if each["check"] == check]
+        if not found:
+            raise FeedstockError(f"the repro says nothing about its check {check!r}")
+        return found
 
 
 async def run(
@@ -95,48 +100,32 @@ async def run(
 
     Raises UsageError when the repro could not try something, FeedstockError when it fails.
     """
-    process = await _start([*command, "--json", *map(str, args)], environment)
-    try:
-        output, errors = await process.communicate()
-    finally:
-        await _end(process)
-    return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
-
-
-async def _start(words: Sequence[str | Path], environment: Mapping[str, str]) -> "Process":
-    """Start the repro and return its process. Raises FeedstockError.
-
-    Who cancels this meanwhile waits until the process is known and has ended. Nobody else could
-    end it.
-    """
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
-    starting = asyncio.create_task(
-        asyncio.create_subprocess_exec(
-            *words,
+    words = [*command, "--json", *map(str, args)]
+    try:
+        # not asyncio's own: interrupted while it starts a process, it waits for ever
+        process = subprocess.Popen(
+            words,
             env=environment,
             start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-    )
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await _end(await starting)
-        raise
     except OSError as error:
         raise FeedstockError("the repro cannot be started", found=refusal(error)) from None
     except ValueError as error:  # a NUL in a word
         raise FeedstockError("the repro cannot be started", found=f"{error}: {words}") from None
-
-
-async def _end(process: "Process") -> None:
-    """End the repro, if it runs. On SIGTERM it ends the processes that it started."""
-    if process.returncode is None:
-        process.terminate()
-        await process.wait()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            loop = asyncio.get_running_loop()
+            output, errors = await loop.run_in_executor(thread, process.communicate)
+        finally:
+            if process.poll() is None:
+                process.terminate()  # on SIGTERM the repro ends the processes that it started
+    return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
 
 
 def check_trials(trials: int, timeout: float) -> None:
@@ -181,34 +170,35 @@ def _is_report(fields: Any) -> bool:
     return all(isinstance(fields.get(name), kind) for name, kind in kinds.items())
 
 
-def run_all(jobs: Iterable[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:
-    """Run jobs, some at a time. Returns their results in the order of the jobs.
+def measure_all(
+    rows: list[Row], jobs: Mapping[int, Callable[[], Awaitable[Row]]], at_a_time: int, say: Say
+) -> None:
+    """Run jobs, some at a time, and put what each returns into the place of its row.
 
-    The first job that fails ends the others. Raises its FeedstockError.
+    jobs : {index of a row: its job}
+
+    A job that fails does not stop the others: its error is the fault of the row.
     """
     import asyncio
 
-    return asyncio.run(_run_all(list(jobs), at_a_time))
+    asyncio.run(_measure_all(rows, jobs, at_a_time, say))
 
 
-async def _run_all(jobs: Sequence[Callable[[], Awaitable[Result]]], at_a_time: int) -> list[Result]:
+async def _measure_all(
+    rows: list[Row], jobs: Mapping[int, Callable[[], Awaitable[Row]]], at_a_time: int, say: Say
+) -> None:
     import asyncio
 
     slots = asyncio.Semaphore(at_a_time)
 
-    async def in_a_slot(job: Callable[[], Awaitable[Result]]) -> Result:
+    async def measure(number: int, job: Callable[[], Awaitable[Row]]) -> None:
         async with slots:
-            return await job()
+            try:
+                rows[number] = await job()
+            except (FeedstockError, OSError) as error:
+                say(f"{rows[number].name}: FAILED: {reason(error)}")
+                rows[number] = replace(rows[number], fault=reason(error))
 
-    first: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_a_slot(job)) for job in jobs]
-    except* FeedstockError as errors:
-        first = errors.exceptions[0]
-    # not in the block: Python 3.11.2, which Debian 12 has, raises a group of it there
-    if first is not None:
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first
-    return [task.result() for task in tasks]
+    async with asyncio.TaskGroup() as group:
+        for number, job in jobs.items():
+            group.create_task(measure(number, job))

@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import options, paths
 from ..channels import prefix
 from ..channels.output import tested
-from ..errors import FeedstockError, UsageError, refusal
+from ..errors import FeedstockError, UsageError, reason, refusal
 from ..measuring import figures, measurements
 from ..measuring.measurements import ComparedTests, TestsRow
 from ..packages import junit, package_tests
@@ -25,7 +25,9 @@ examples:
   feedstock compare-tests --record             make the table of docs/evidence.md again
 
 The machine causes a failure that the control has as well. A failure that only the package
-has is ours.
+has is ours. A package whose control cannot be tested is shown as FAILED, and does not stop the
+others. The exit code is 1 then, and nothing is recorded. After Ctrl-C the table shows what was
+compared.
 """
 
 
@@ -36,23 +38,30 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb. Returns 1 if a test fails only on a package, else 0. Raises FeedstockError."""
+    """Run the verb. Returns 1 if a test fails only on a package, else 0.
+
+    Raises FeedstockError, also when a package could not be compared.
+    """
     packages = tested(args.numpy, args.blas, args.output)
     for path in packages.values():
         check_results(path)
     if args.record:
         figures.check_pages()
-    rows = []
-    with Progress() as progress:
-        for blas, path in packages.items():
-            progress.subject = path.name
-            rows.append(compare(blas, path, progress.step))
-    result = ComparedTests(
-        host=measurements.this_host(),
-        packages={blas: path.name for blas, path in packages.items()},
-        rows=tuple(rows),
-    )
-    figures.show("compare-tests", result, args.json)
+    rows = [TestsRow(blas, fault="not compared") for blas in packages]
+    try:
+        with Progress() as progress:
+            for number, (blas, path) in enumerate(packages.items()):
+                progress.subject = path.name
+                rows[number] = try_compare(blas, path, progress.step)
+    finally:
+        # also after Ctrl-C, because it took minutes
+        result = ComparedTests(
+            host=measurements.this_host(),
+            packages={blas: path.name for blas, path in packages.items()},
+            rows=tuple(rows),
+        )
+        figures.show("compare-tests", result, args.json)
+    measurements.refuse_faults(rows)
     if args.record:
         figures.record("compare-tests", result)
     return int(any(row.only_package for row in rows))
@@ -74,6 +83,15 @@ def check_results(path: Path) -> None:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+
+
+def try_compare(blas: str, path: Path, say: Say) -> TestsRow:
+    """Return the row of a package. One that cannot be compared does not stop the others."""
+    try:
+        return compare(blas, path, say)
+    except (FeedstockError, OSError) as error:
+        say(f"FAILED: {reason(error)}")
+        return TestsRow(blas, fault=reason(error))
 
 
 def compare(blas: str, path: Path, say: Say) -> TestsRow:

@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import git, options, paths
 from ..channels import prefix
 from ..channels.output import tested
-from ..errors import UsageError
+from ..errors import FeedstockError, UsageError, reason
 from ..measuring import figures, hang_plot, measurements, repro, rootfs
 from ..measuring.measurements import HangMatrix, HangRow
 from ..progress import Progress, Say
@@ -30,6 +30,8 @@ examples:
 
 Half of the imports of a cell are in the race. In the other half the race is decided: the
 main thread comes last to its kernel. A cell stops at its third hang of a kind.
+A cell that cannot be measured is shown as FAILED, and does not stop the others. The exit code
+is 1 then, and nothing is recorded. After Ctrl-C the table shows what was measured.
 """
 LAYERS = ("INTEL", "GNU", "SEQUENTIAL", "TBB")
 THREADS = (1, 2, 8)
@@ -64,8 +66,9 @@ class Setup:
     blas: str
     kind: str  # of KINDS
     glibc: str
-    command: Sequence[str | Path]  # the command that runs the repro there
-    environment: Mapping[str, str]
+    command: Sequence[str | Path] = ()  # the command that runs the repro there
+    environment: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""  # why it could not be installed
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +100,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb; exit code 0. Raises FeedstockError."""
+    """Run the verb; exit code 0. Raises FeedstockError, also when a cell could not be measured."""
     repro.check_trials(args.trials, args.timeout)
     if any(threads < 1 for threads in args.threads or ()):
         raise UsageError(f"--threads must be 1 or more, found {min(args.threads)}")
@@ -111,11 +114,24 @@ def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         print_cells(cells, args.trials, args.json)
         return 0
-    with Progress() as progress:
-        progress.subject = f"numpy {args.numpy}"
-        result = measure(cells, packages, args, progress.step)
-    # shown first: it took an hour
-    figures.show("hang-matrix", result, args.json)
+    rows: list[HangRow] = []
+    versions: dict[str, str] = {}
+    try:
+        with Progress() as progress:
+            progress.subject = f"numpy {args.numpy}"
+            measure(cells, packages, args, progress.step, rows, versions)
+    finally:
+        # also after Ctrl-C, because it took an hour
+        result = HangMatrix(
+            host=measurements.this_host(),
+            commit=git.commit(),
+            packages={blas: path.name for blas, path in packages.items()},
+            versions=versions,
+            rows=tuple(rows),
+        )
+        if rows:
+            figures.show("hang-matrix", result, args.json)
+    measurements.refuse_faults(rows)
     if args.record:
         figures.record(args.record, result)
     return 0
@@ -137,9 +153,14 @@ def print_cells(cells: Sequence[Cell], trials: int, as_json: bool) -> None:
 
 
 def measure(
-    cells: Sequence[Cell], packages: Mapping[str, Path], args: argparse.Namespace, say: Say
-) -> HangMatrix:
-    """Return a row for each cell, glibc and kind of package.
+    cells: Sequence[Cell],
+    packages: Mapping[str, Path],
+    args: argparse.Namespace,
+    say: Say,
+    rows: list[HangRow],
+    versions: dict[str, str],
+) -> None:
+    """Add a row for each cell, glibc and kind of package, and {package: version} of what matters.
 
     packages : {flavour: path}
     args : root, trials and timeout
@@ -147,56 +168,67 @@ def measure(
     paths.BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.BUILD, prefix="hang-matrix-") as folder:
         say("installing the packages and their controls")
-        setups, versions = install_here(packages, Path(folder))
+        setups = install_here(packages, Path(folder), say)
         for number, directory in enumerate(args.root):
             stage = Path(folder, f"rootfs-{number}")
-            setups += install_in_rootfs(packages, directory, stage)
+            setups += install_in_rootfs(packages, directory, stage, say)
+        versions |= find_versions(Path(folder))
         common = ("--trials", args.trials, "--timeout", args.timeout)
-        rows = measure_cells(cells, setups, common, say)
-    return HangMatrix(
-        host=measurements.this_host(),
-        commit=git.commit(),
-        packages={blas: path.name for blas, path in packages.items()},
-        versions=versions,
-        rows=tuple(rows),
-    )
+        measure_cells(cells, setups, common, say, rows)
 
 
-def install_here(packages: Mapping[str, Path], folder: Path) -> tuple[list[Setup], dict[str, str]]:
-    """Return the setups on this machine, and {package: version} of what is in them."""
+def install_all(
+    packages: Mapping[str, Path], glibc: str, install: Callable[[Setup, Path], Setup], say: Say
+) -> list[Setup]:
+    """Return the setup of each package and its control, as ``install`` makes it of an empty one.
+
+    What cannot be installed does not stop the others: the setup has the fault.
+    """
     setups = []
-    versions: set[tuple[str, str]] = set()
-    glibc = measurements.this_host().glibc
     for blas, path in packages.items():
         for kind in KINDS:
-            made = prefix.install_package(path, ["gxx_linux-64"], folder / f"{blas}-{kind}")
-            if kind == "control":
-                prefix.undo_patch(made)
-            command = [made / "bin/python", repro.PROGRAM]
-            setups.append(Setup(blas, kind, glibc, command, prefix.activated(made)))
-        versions |= _versions(made)
-    return setups, _joined(versions)
+            setup = Setup(blas, kind, glibc)
+            try:
+                setups.append(install(setup, path))
+            except (FeedstockError, OSError) as error:
+                say(f"{path.name}, {kind}: FAILED: {reason(error)}")
+                setups.append(replace(setup, fault=reason(error)))
+    return setups
 
 
-def _versions(made: Path) -> set[tuple[str, str]]:
-    """Return name and version of the packages in a prefix that the figures depend on."""
-    versions = set()
-    for path in made.glob("conda-meta/*.json"):
+def install_here(packages: Mapping[str, Path], folder: Path, say: Say) -> list[Setup]:
+    """Return the setups on this machine."""
+
+    def install(setup: Setup, path: Path) -> Setup:
+        target = folder / f"{setup.blas}-{setup.kind}"
+        made = prefix.install_package(path, ["gxx_linux-64"], target)
+        if setup.kind == "control":
+            prefix.undo_patch(made)
+        command = [made / "bin/python", repro.PROGRAM]
+        return replace(setup, command=command, environment=prefix.activated(made))
+
+    return install_all(packages, measurements.this_host().glibc, install, say)
+
+
+def find_versions(folder: Path) -> dict[str, str]:
+    """Return {package: version} of what the figures depend on, or its versions where they differ.
+
+    folder : with the prefixes of this machine
+    """
+    found = set()
+    for path in folder.glob("*/conda-meta/*.json"):
         record = json.loads(path.read_text())
         if record["name"] in _REPORTED_PACKAGES:
-            versions.add((record["name"], record["version"]))
-    return versions
-
-
-def _joined(versions: set[tuple[str, str]]) -> dict[str, str]:
-    """Return {package: version}, or its versions where the prefixes differ."""
+            found.add((record["name"], record["version"]))
     joined: dict[str, str] = {}
-    for name, version in sorted(versions):
+    for name, version in sorted(found):
         joined[name] = f"{joined[name]} and {version}" if name in joined else version
     return joined
 
 
-def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Path) -> list[Setup]:
+def install_in_rootfs(
+    packages: Mapping[str, Path], directory: Path, folder: Path, say: Say
+) -> list[Setup]:
     """Return the setups in another Linux.
 
     directory : the rootfs
@@ -210,47 +242,53 @@ def install_in_rootfs(packages: Mapping[str, Path], directory: Path, folder: Pat
             "LD_LIBRARY_PATH": "/mnt/prefix/lib",
         }
     )
-    setups = []
-    for blas, path in packages.items():
-        for kind in KINDS:
-            stage = folder / f"{blas}-{kind}"
-            made = stage / "prefix"
-            prefix.assemble(path, prefix.built_with(path), [], made)
-            if kind == "control":
-                prefix.undo_patch(made)
-            shutil.copytree(repro.FOLDER, stage / "repro")
-            command = rootfs.command(directory, [interpreter, "/mnt/repro/repro.py"], stage)
-            setups.append(Setup(blas, kind, rootfs.glibc(directory), command, environment))
-    return setups
+
+    def install(setup: Setup, path: Path) -> Setup:
+        stage = folder / f"{setup.blas}-{setup.kind}"
+        made = stage / "prefix"
+        prefix.assemble(path, prefix.built_with(path), [], made)
+        if setup.kind == "control":
+            prefix.undo_patch(made)
+        shutil.copytree(repro.FOLDER, stage / "repro")
+        command = rootfs.command(directory, [interpreter, "/mnt/repro/repro.py"], stage)
+        return replace(setup, command=command, environment=environment)
+
+    return install_all(packages, rootfs.glibc(directory), install, say)
 
 
 def measure_cells(
-    cells: Sequence[Cell], setups: Sequence[Setup], common: Sequence[object], say: Say
-) -> list[HangRow]:
-    """Return a row for each cell and setup of its BLAS; ``common`` are options of the repro."""
-    jobs = [
-        functools.partial(_measure, cell, setup, common, say)
-        for cell in cells
-        for setup in setups
-        if setup.blas == cell.blas
-    ]
-    return repro.run_all(jobs, at_a_time=os.cpu_count() or 1)
+    cells: Sequence[Cell],
+    setups: Sequence[Setup],
+    common: Sequence[object],
+    say: Say,
+    rows: list[HangRow],
+) -> None:
+    """Add a row for each cell and setup of its BLAS; ``common`` are options of the repro."""
+    jobs = {}
+    for cell in cells:
+        for setup in setups:
+            if setup.blas != cell.blas:
+                continue
+            fault = setup.fault or repro.NOT_MEASURED
+            row = HangRow(**asdict(cell), kind=setup.kind, glibc=setup.glibc, fault=fault)
+            if not setup.fault:
+                jobs[len(rows)] = functools.partial(_measure, row, cell, setup, common, say)
+            rows.append(row)
+    repro.measure_all(rows, jobs, os.cpu_count() or 1, say)
 
 
-async def _measure(cell: Cell, setup: Setup, common: Sequence[object], say: Say) -> HangRow:
+async def _measure(
+    row: HangRow, cell: Cell, setup: Setup, common: Sequence[object], say: Say
+) -> HangRow:
+    """Return the row with what was measured. Raises FeedstockError."""
     args = list(common)
     for name, value in cell.variables().items():
         args += ["--env", f"{name}={value}"]
     report = await repro.run(setup.command, args, setup.environment)
-    where = f"{cell.blas} {cell.layer} {cell.threads} threads, glibc {setup.glibc}"
-    say(f"{where}, {setup.kind}: {report.verdict}")
+    say(f"{row.name}: {report.verdict}")
     after = report.after_import()
-    return HangRow(
-        blas=cell.blas,
-        layer=cell.layer,
-        threads=cell.threads,
-        kind=setup.kind,
-        glibc=setup.glibc,
+    return replace(
+        row,
         products=report.products(),
         hangs_in_race=report.hangs(main_late=False),
         hangs_main_late=report.hangs(main_late=True),
@@ -260,4 +298,5 @@ async def _measure(cell: Cell, setup: Setup, common: Sequence[object], say: Say)
         library=after["library"],
         kernels=after["kernels"],
         stacks=report.stacks(),
+        fault="",
     )

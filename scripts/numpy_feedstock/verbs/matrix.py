@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import options, paths, variant
 from ..channels import channel, prefix
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, reason
 from ..measuring import figures, measurements, repro
 from ..measuring.measurements import Matrix, MatrixRow
 from ..packages import package_tests
@@ -157,7 +157,7 @@ def _control(row: MatrixRow, output: Path, say: Say) -> str:
     try:
         report = judge_control(_path(row, output), say)
     except (FeedstockError, OSError) as error:
-        say(f"FAILED: {error}")
+        say(f"FAILED: {reason(error)}")
         return UNKNOWN
     say(f"the control is {report.summary}")
     if report.verdict != expected_verdict(row):

@@ -1,6 +1,7 @@
 """scan-wheels: find the released numpys that multiply matrices at import, and hang with MKL."""
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
@@ -13,7 +14,7 @@ from audit_numpy import AFFECTED, FIXED, UNKNOWN, gate
 
 from .. import options
 from ..building import bootstrap, wheel
-from ..errors import UsageError
+from ..errors import FeedstockError, UsageError
 from ..measuring import figures, measurements, released, repro
 from ..measuring.measurements import ReleaseRow, ScanOfWheels
 from ..progress import Progress, Say
@@ -28,6 +29,8 @@ examples:
 
 The matrix product of the released wheels is replaced by MKL's. Half of the imports are in
 the race. In the other half the race is decided: the main thread comes last to its kernel.
+A release that cannot be measured is shown as FAILED, and does not stop the others. The exit
+code is 1 then, and nothing is recorded. After Ctrl-C the table shows what was measured.
 """
 # with these kernels the workers hang on any x86 CPU
 _THREADS = ("--env", "MKL_NUM_THREADS=8", "--env", "MKL_DYNAMIC=FALSE")
@@ -43,7 +46,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb; exit code 0. Raises FeedstockError."""
+    """Run the verb; exit code 0. Raises FeedstockError, also when a release was not measured."""
     known = released.known()
     for release in args.release:
         if release not in known:
@@ -52,51 +55,57 @@ def execute(args: argparse.Namespace) -> int:
     released.check_platform()
     if args.record:
         figures.check_pages()
-    with Progress() as progress:
-        progress.subject = "scan-wheels"
-        releases = args.release or list(known)
-        result = measure_releases(releases, args.trials, args.timeout, progress.step)
-    figures.show("scan-wheels", result, args.json)
+    started = time.monotonic()
+    rows: list[ReleaseRow] = []
+    try:
+        with Progress() as progress:
+            progress.subject = "scan-wheels"
+            releases = args.release or list(known)
+            measure_releases(releases, args.trials, args.timeout, progress.step, rows)
+    finally:
+        # also after Ctrl-C, because it took minutes
+        seconds = round(time.monotonic() - started)
+        result = ScanOfWheels(measurements.this_host(), seconds, tuple(rows))
+        if rows:
+            figures.show("scan-wheels", result, args.json)
+    measurements.refuse_faults(rows)
     if args.record:
         figures.record("scan-wheels", result)
     return 0
 
 
 def measure_releases(
-    releases: Sequence[str], trials: int, timeout: float, say: Say
-) -> ScanOfWheels:
-    """Return a row for each release.
+    releases: Sequence[str], trials: int, timeout: float, say: Say, rows: list[ReleaseRow]
+) -> None:
+    """Add a row for each release.
 
     trials : imports of each release inside dlopen
     timeout : seconds; an import that takes longer counts as hung
     """
-    started = time.monotonic()
-    mkl = released.unpack_mkl(
-        bootstrap.download_wheels(bootstrap.SHARED_WHEELS, sys.executable, THIS_PYTHON, say)
-    )
-    folders = {release: released.unpack_release(release) for release in releases}
     args = ("--trials", trials, "--timeout", timeout, *_THREADS)
     with tempfile.TemporaryDirectory(prefix="scan-wheels-") as folder:
+        mkl = released.unpack_mkl(
+            bootstrap.download_wheels(bootstrap.SHARED_WHEELS, sys.executable, THIS_PYTHON, say)
+        )
+        for release in releases:
+            # before the imports, which other work would disturb; an error comes again there
+            with contextlib.suppress(FeedstockError, OSError):
+                released.unpack_release(release)
         shim = released.build_shim(Path(folder))
         variables = {"LD_PRELOAD": str(shim), "RELEASED_MKL": str(mkl)}
-        jobs = [
-            functools.partial(_measure, release, unpacked, variables, args, say)
-            for release, unpacked in folders.items()
-        ]
+        jobs = {}
+        for number, release in enumerate(releases):
+            jobs[number] = functools.partial(_measure, release, variables, args, say)
+            rows.append(ReleaseRow(release, UNKNOWN, fault=repro.NOT_MEASURED))
         # a hung import uses no core, and load does not change a decided race
-        rows = repro.run_all(jobs, at_a_time=3 * (os.cpu_count() or 1))
-    seconds = round(time.monotonic() - started)
-    return ScanOfWheels(measurements.this_host(), seconds, tuple(rows))
+        repro.measure_all(rows, jobs, 3 * (os.cpu_count() or 1), say)
 
 
 async def _measure(
-    release: str,
-    folder: Path | None,
-    variables: Mapping[str, str],
-    args: Sequence[object],
-    say: Say,
+    release: str, variables: Mapping[str, str], args: Sequence[object], say: Say
 ) -> ReleaseRow:
-    """Return the row of one release; ``folder`` is where its wheel is unpacked."""
+    """Return the row of one release. Raises FeedstockError."""
+    folder = released.unpack_release(release)
     if folder is None:
         reason = f"no wheel for {wheel.TAG}"
         say(f"{release}: {UNKNOWN}: {reason}")
