@@ -922,6 +922,13 @@ def _counts(row: Cells, states: Sequence[str]) -> Cells:
 # --- the command line
 
 
+def hours(text: str) -> float:
+    """The number of --max-age. With one like nan, no audit would be too old."""
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        return float(text)
+    raise argparse.ArgumentTypeError("hours from 0 to 999999 are needed, found %r" % text[:40])
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -934,7 +941,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-age",
-        type=float,
+        type=hours,
         default=24,
         metavar="HOURS",
         help="an audit that is older than the newest one by more is not current (default: 24)",

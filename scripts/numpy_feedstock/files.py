@@ -1,5 +1,6 @@
 """What can be asked of any file, and how files are replaced."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,28 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_can_write(folder: Path) -> None:
+    """Raise OSError or ValueError when a folder cannot be written, or made. Writes nothing."""
+    there = _nearest(folder)
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    system = os.statvfs(there)
+    # /proc and /sys allow root to write and have room for no file
+    if not os.access(there, os.W_OK | os.X_OK) or not (system.f_blocks or system.f_files):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest of those above it that is there."""
+    for path in (folder, *folder.parents):
+        try:
+            path.lstat()
+            return path
+        except FileNotFoundError:
+            continue
+    return Path(folder.anchor)
 
 
 def write_all(texts: Mapping[Path, str]) -> None:

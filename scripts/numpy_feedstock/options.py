@@ -1,12 +1,39 @@
-"""Command-line options that verbs share."""
+"""Command-line options that verbs share, and the numbers that options take."""
 
 import argparse
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import paths
 
 DEFAULT_RELEASE = "2.3.5"
+# seconds; an import takes up to a second, and the repro takes no more than an hour
+_SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1, 3600
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a type for argparse: a number of this range, in digits."""
+
+    def parse(text: str) -> int:
+        # int() takes blanks, underscores and the digits of other scripts, too
+        if re.fullmatch("[0-9]{1,10}", text) and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"a whole number from {least} to {most} is needed, found {text[:40]!r}"
+        )
+
+    return parse
+
+
+def _timeout(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", text):
+        if _SHORTEST_TIMEOUT <= float(text) <= LONGEST_TIMEOUT:
+            return float(text)
+    raise argparse.ArgumentTypeError(
+        f"seconds from {_SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT} are needed, found {text[:40]!r}"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser | Any) -> None:
@@ -22,6 +49,11 @@ def add_dry_run(
 def add_verbose(parser: argparse.ArgumentParser, what: str = "show every line of the logs") -> None:
     """Add ``-v``, for verbs that have more to show, such as the lines of a log."""
     parser.add_argument("-v", "--verbose", action="store_true", help=what)
+
+
+def add_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--jobs``: how many processes work at a time."""
+    parser.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help=what)
 
 
 def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:
@@ -41,13 +73,17 @@ def add_record(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> 
 
 
 def add_trials(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    """Add ``--trials`` and ``--timeout``; ``repro.check_trials`` checks the values."""
+    """Add ``--trials`` and ``--timeout``."""
     parser.add_argument(
-        "--trials", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+        "--trials",
+        type=whole_number(2, 1_000_000),
+        default=default,
+        metavar="N",
+        help=f"{what} (default: {default})",
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_timeout,
         default=10,
         metavar="SECONDS",
         help="an import that takes longer counts as hung (default: 10)",

@@ -370,6 +370,13 @@ def test_an_audit_that_is_much_older_than_the_newest_is_not_done(summarise, flee
     assert summary_of(summarise, folder, "--max-age", "25")[0] == 0
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "-1", "", "1_0", "\u0661", "9999999"])
+def test_an_age_that_is_no_number_of_hours_is_refused(summarise, fleet, text):
+    code, printed, said = summarise("--max-age=" + text, fleet(a=FIXED))
+    assert (code, printed) == (2, "")
+    assert "argument --max-age: hours from 0 to 999999 are needed" in said
+
+
 def test_a_clock_that_is_ahead_makes_no_other_audit_old(summarise, fleet):
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     folder = fleet(

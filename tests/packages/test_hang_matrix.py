@@ -45,9 +45,9 @@ def test_a_row_tells_the_package_from_its_control(packages):
     [
         (["--output", "nowhere", "--blas", "mkl"], "not built and tested yet: nowhere/"),
         (["--blas", "atlas"], "unknown blas: atlas"),
-        (["--trials", "1"], "--trials must be 2 or more"),
-        (["--timeout", "0"], "--timeout above 0, found 20 and 0"),
-        (["--threads", "0"], "--threads must be 1 or more, found 0"),
+        (["--trials", "1"], "--trials: a whole number from 2 to"),
+        (["--timeout", "0"], "--timeout: seconds from 1 to 3600 are needed, found '0'"),
+        (["--threads", "0"], "--threads: a whole number from 1 to 1024 is needed, found '0'"),
     ],
 )
 def test_wrong_use_is_exit_2(packages, args, message):

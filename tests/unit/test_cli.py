@@ -31,8 +31,8 @@ def test_help_has_examples(verb):
             ["build", "--blas", "atlas"],
             "unknown blas: atlas\n  known: mkl, mkl-2025, mkl-2026, openblas",
         ),
-        (["build", "--jobs", "0"], "--jobs must be at least 1, found 0"),
-        (["test", "--jobs", "0", "--", "--version"], "--jobs must be at least 1, found 0"),
+        (["build", "--jobs", "0"], "--jobs: a whole number from 1 to 1024 is needed, found '0'"),
+        (["test", "--jobs", "0"], "--jobs: a whole number from 1 to 1024 is needed, found '0'"),
         (
             ["build", "--output", "/dev/null/channel"],
             "the channel's folder cannot be written: /dev/null/channel",
@@ -56,7 +56,7 @@ def test_help_has_examples(verb):
         (["scan-wheels", "2.3.99"], "unknown numpy release: 2.3.99\n  known: 2.2.6, 2.3.4, 2.3.5,"),
         (
             ["scan-wheels", "--timeout", "0"],
-            "--trials must be 2 or more and --timeout above 0, found 8 and 0",
+            "argument --timeout: seconds from 1 to 3600 are needed, found '0'",
         ),
         (["variants", "--platform", "win-64"], "invalid choice: 'win-64'"),
         (

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from helpers import small
-from numpy_feedstock import cli, variant
+from numpy_feedstock import cli, options, variant
 from numpy_feedstock.channels import channel
 from numpy_feedstock.errors import FeedstockError
 from numpy_feedstock.measuring import figures, released, repro
@@ -26,21 +26,68 @@ def output(tmp_path):
 
 def refused(capsys, *args):
     """What the command says when it refuses its arguments."""
-    assert cli.main(list(map(str, args))) == 2
+    try:
+        code = cli.main(list(map(str, args)))
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     return shown.err
 
 
-@pytest.mark.parametrize("timeout", ["inf", "nan", "0", "-1", "3601", "1e400"])
-@pytest.mark.parametrize("verb", ["hang-matrix", "scan-wheels"])
-def test_a_timeout_that_the_repro_refuses_is_refused_at_once(timeout, verb, capsys, output):
-    more = ("--dry-run", "--output", output) if verb == "hang-matrix" else ("2.3.5",)
-    assert "--timeout" in refused(capsys, verb, "--timeout", timeout, *more)
+# also what Python takes for a number
+NO_NUMBERS = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "+5",
+    " 5",
+    "5 ",
+    "1_0",
+    "\u0661",
+    "0x5",
+    "5.",
+    "nan",
+    "inf",
+    "1e400",
+]
+NUMBERS = [
+    *((verb, "--trials", 2, 1_000_000) for verb in ("hang-matrix", "scan-wheels")),
+    *((verb, "--timeout", 1, options.LONGEST_TIMEOUT) for verb in ("hang-matrix", "scan-wheels")),
+    *((verb, "--jobs", 1, 1024) for verb in ("build", "test")),
+    ("hang-matrix", "--threads", 1, 1024),
+    ("benchmark", "--rounds", 1, 10_000),
+]
+
+
+@pytest.mark.parametrize(("verb", "option", "least", "most"), NUMBERS)
+def test_a_number_that_is_none_or_out_of_its_range_is_refused_at_once(
+    verb, option, least, most, capsys
+):
+    for text in (*NO_NUMBERS, str(least - 1), str(most + 1), str(10**9), "9" * 5000):
+        said = refused(capsys, verb, f"{option}={text}")
+        assert f"argument {option}: " in said and f" from {least} to {most} " in said, text
+    if option != "--timeout":
+        assert f"argument {option}: " in refused(capsys, verb, option, "5.5")
+
+
+@pytest.mark.parametrize(("verb", "option", "least", "most"), NUMBERS)
+def test_both_ends_of_a_range_are_taken(verb, option, least, most):
+    for number in (least, most):
+        args = cli.parser().parse_args([verb, option, str(number)])
+        value = getattr(args, option.removeprefix("--"))
+        assert value in (number, [number])
+
+
+def test_a_timeout_may_have_a_fraction():
+    args = cli.parser().parse_args(["scan-wheels", "--timeout", "2.5"])
+    assert args.timeout == 2.5
 
 
 def test_the_longest_timeout_is_the_repros_own():
-    for timeout, code in ((repro.LONGEST_TIMEOUT, 0), (repro.LONGEST_TIMEOUT + 1, 1)):
+    for timeout, code in ((options.LONGEST_TIMEOUT, 0), (options.LONGEST_TIMEOUT + 1, 1)):
         check = f"import repro; repro.parse(['--timeout', '{timeout}'])"
         done = subprocess.run([sys.executable, "-c", check], cwd=repro.FOLDER, capture_output=True)
         assert done.returncode == code, done.stderr
@@ -56,8 +103,8 @@ def test_a_root_that_is_none_is_refused_by_a_dry_run(make, capsys, output, tmp_p
 
 def test_a_benchmark_has_one_flavour(capsys, output):
     for flavours in (["all"], ["mkl", "openblas"]):
-        options = [word for flavour in flavours for word in ("--blas", flavour)]
-        said = refused(capsys, "benchmark", "--output", output, *options)
+        words = [word for flavour in flavours for word in ("--blas", flavour)]
+        said = refused(capsys, "benchmark", "--output", output, *words)
         assert f"one --blas is compared at a time, found {', '.join(flavours)}" in said
 
 

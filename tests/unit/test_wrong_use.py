@@ -4,14 +4,16 @@ import ast
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
 from helpers import pythons, small
 from helpers.command import feedstock
 from numpy_feedstock import cli, paths, variant
-from numpy_feedstock.channels import channel
+from numpy_feedstock.channels import channel, channel_folder
 from numpy_feedstock.publishing import signing
+from numpy_feedstock.verbs import old_glibc
 
 BAD_TARGETS = [
     "",
@@ -283,3 +285,67 @@ def test_what_needs_no_folder_for_temporary_files_works_without_one(workplace):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- a dry run refuses what the run itself would refuse
+
+
+@pytest.fixture
+def no_places(tmp_path):
+    """Paths where nothing can be written, also by root."""
+    (tmp_path / "file").touch()
+    return ["/proc/x", "/sys/x/y", "/dev/null/x", str(tmp_path / "file/x"), "/" + "n" * 300]
+
+
+DRY_RUNS = [
+    ["build", "--channel", "bootstrap", "--output", "PLACE"],
+    ["hotfix", "PACKAGE", "--output", "PLACE"],
+    ["publish", "--allow-untested", "PACKAGE", "--to", "PLACE"],
+    ["make-key", "PLACE/key.pem"],
+]
+
+
+@pytest.mark.parametrize("call", DRY_RUNS, ids=lambda call: call[0])
+def test_a_dry_run_refuses_a_place_that_the_run_refuses(
+    call, package, no_places, workplace, capsys
+):
+    for place in no_places:
+        words = [each.replace("PLACE", place).replace("PACKAGE", str(package)) for each in call]
+        said = []
+        for more in (["--dry-run"], []):
+            code = cli.main([*words, *more])
+            shown = capsys.readouterr()
+            said.append((code, shown.out, shown.err))
+        assert said[0] == said[1], place
+        code, out, err = said[0]
+        assert code in (1, 2) and out == "" and "Traceback" not in err
+
+
+LOCKS = "36 25 0:32 / {at} rw,relatime - fuse.sshfs server:/x rw\n"
+
+
+@pytest.mark.parametrize("call", DRY_RUNS[:3], ids=lambda call: call[0])
+def test_a_dry_run_refuses_a_mount_without_locks(call, package, workplace, monkeypatch, capsys):
+    mounts = workplace / "mountinfo"
+    mounts.write_text(LOCKS.format(at=workplace / "mounted"))
+    refuse = channel_folder.refuse_useless_locks
+    monkeypatch.setattr(
+        channel_folder, "refuse_useless_locks", lambda folder: refuse(folder, mounts)
+    )
+    place = str(workplace / "mounted/channel")
+    words = [each.replace("PLACE", place).replace("PACKAGE", str(package)) for each in call]
+    for more in (["--dry-run"], []):
+        assert cli.main([*words, *more]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == "" and "locks do not reach other hosts" in shown.err
+
+
+def test_a_dry_run_refuses_a_user_who_cannot_make_a_root(monkeypatch, capsys, tmp_path):
+    wanted = types.SimpleNamespace(build_string="mkl_py311h0000000_100", filename="numpy.conda")
+    monkeypatch.setattr(old_glibc, "open_package", lambda path: wanted)
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for more in (["--dry-run"], []):
+        assert cli.main(["old-glibc", "numpy.conda", *more]) == 2
+        assert "making a rootfs needs the user root" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .. import child, paths
+from .. import child, files, paths
 from ..errors import FREE_SPACE, FeedstockError, UsageError
 from ..packages.archive import ENDINGS
 from ..progress import Say
@@ -55,30 +55,14 @@ def check_writable(folder: Path) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Raise UsageError when a channel's folder cannot be written or made. Writes nothing."""
+    """Raise UsageError when a channel's folder cannot be written or locked. Writes nothing."""
     if folder == Path(folder.anchor):
         raise UsageError(f"the root of the file system is no channel: {folder}")
     try:
-        there = _nearest(folder)
-        if not there.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        system = os.statvfs(there)
-        # /proc and /sys allow root to write and have room for no file
-        if not os.access(there, os.W_OK | os.X_OK) or not (system.f_blocks or system.f_files):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        files.check_can_write(folder)
     except (OSError, ValueError) as error:
         raise _not_writable(folder, error) from None
-
-
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest of those above it that is there."""
-    for path in (folder, *folder.parents):
-        try:
-            path.lstat()
-            return path
-        except FileNotFoundError:
-            continue
-    return Path(folder.anchor)
+    refuse_useless_locks(folder)
 
 
 def _not_writable(folder: Path, error: OSError | ValueError) -> UsageError:
@@ -126,7 +110,6 @@ def locked(folder: Path, say: Say = print, patience: float = 600) -> Iterator[Lo
     say : called with a line for a person when another writer has to be waited for
     """
     check_writable(folder)
-    refuse_useless_locks(folder)
     with _permissions_of(folder), _open_lock(folder / ".lock") as stream:
         # a record lock ends with its process, and file servers know it, too
         _wait_for_lock(stream, folder, say, patience)

@@ -40,6 +40,7 @@ PLOT = paths.ROOT / "docs" / "hang-matrix.svg"
 # stands where nothing could be measured
 FAILED = "FAILED"
 
+
 def show(block: str, result: Measurement, as_json: bool) -> None:
     """Print a result: the text of a block, or JSON."""
     if as_json:

@@ -18,8 +18,6 @@ PROGRAM = FOLDER / "repro.py"
 # {BLAS: the verdict on a numpy whose import multiplies matrices}
 VERDICTS_ON_CONTROLS = {"mkl": "AFFECTED", "openblas": "LATENT"}
 
-LONGEST_TIMEOUT = 3600  # seconds, the repro's own limit
-
 # what a row says until it is measured
 NOT_MEASURED = "not measured"
 
@@ -126,19 +124,6 @@ async def run(
             if process.poll() is None:
                 process.terminate()  # on SIGTERM the repro ends the processes that it started
     return parse(process.returncode, *(each.decode(errors="replace") for each in (output, errors)))
-
-
-def check_trials(trials: int, timeout: float) -> None:
-    """Raise UsageError for a number of trials and a timeout (seconds) that make no sense."""
-    if trials < 2 or not timeout > 0:
-        raise UsageError(
-            f"--trials must be 2 or more and --timeout above 0, found {trials} and {timeout:g}"
-        )
-    if timeout > LONGEST_TIMEOUT:
-        raise UsageError(
-            f"--timeout must be at most {LONGEST_TIMEOUT} seconds, found {timeout:g}",
-            remedy="try --timeout 30",
-        )
 
 
 def parse(exit_code: int | None, output: str, errors: str) -> Report:

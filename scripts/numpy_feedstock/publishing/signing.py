@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from securesystemslib.exceptions import Error as SecurelibError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from .. import files
 from ..errors import FeedstockError, UsageError
 
 VARIABLE = "FEEDSTOCK_SIGNING_KEY"
@@ -162,7 +163,10 @@ def public_path(path: Path) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Raise UsageError when a key cannot be made at a path, because a file is there."""
+    """Check whether a key can be made at a path. Writes nothing.
+
+    Raises UsageError when a file is there, FeedstockError when the folder cannot be written.
+    """
     is_path = path.name and str(path).isprintable() and "-----BEGIN" not in str(path)
     if not is_path:
         raise UsageError("the key's file has no name that can be used")
@@ -172,6 +176,18 @@ def check_free(path: Path) -> None:
                 f"a file is there already: {each}",
                 remedy="name another file; keys are not replaced",
             )
+    try:
+        files.check_can_write(path.absolute().parent)
+    except (OSError, ValueError) as error:
+        raise _not_writable(path, error) from None
+
+
+def _not_writable(path: Path, error: OSError | ValueError) -> FeedstockError:
+    return FeedstockError(
+        f"a signing key cannot be made: {path}",
+        found=getattr(error, "strerror", error),
+        remedy="name a file in a folder that can be written",
+    )
 
 
 def make(path: Path) -> None:
@@ -192,11 +208,7 @@ def make(path: Path) -> None:
     except FileExistsError as error:
         raise UsageError(f"a file is there already: {error.filename2}") from None
     except OSError as error:
-        raise FeedstockError(
-            f"a signing key cannot be made: {path}",
-            found=error.strerror,
-            remedy="name a file in a folder that can be written",
-        ) from None
+        raise _not_writable(path, error) from None
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -34,7 +34,11 @@ _SIMD = "import json, numpy; print(json.dumps(numpy.show_config(mode='dicts')['S
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_tested(parser, "openblas, mkl-2025 or mkl-2026 (default: openblas)")
     parser.add_argument(
-        "--rounds", type=int, default=5, metavar="N", help="runs of each, in turns (default: 5)"
+        "--rounds",
+        type=options.whole_number(1, 10_000),
+        default=5,
+        metavar="N",
+        help="runs of each, in turns (default: 5)",
     )
     options.add_record(parser)
     options.add_json(parser)
@@ -42,8 +46,6 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
-    if args.rounds < 1:
-        raise UsageError(f"--rounds must be at least 1, found {args.rounds}")
     # the operations call no BLAS, so one flavour stands for all
     flavours = args.blas or ["openblas"]
     if len(flavours) > 1 or variant.ALL in flavours:

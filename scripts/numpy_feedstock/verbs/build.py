@@ -86,9 +86,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     options.add_blas(parser, default="mkl-2025 and openblas")
     options.add_output(parser, "channel that the packages go to")
     options.add_channel(parser)
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)"
-    )
+    options.add_jobs(parser, "compilers at a time (default: one per core)")
     parser.add_argument(
         "--tests",
         choices=("fast", "full"),
@@ -102,8 +100,6 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError."""
-    if args.jobs is not None and args.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     # they would stop the first package
     workspace.check_path()
     dates.package_date()

@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import git, options, paths
 from ..channels import prefix
 from ..channels.output import tested
-from ..errors import FeedstockError, UsageError, reason
+from ..errors import FeedstockError, reason
 from ..measuring import figures, hang_plot, measurements, repro, rootfs
 from ..measuring.measurements import HangMatrix, HangRow
 from ..progress import Progress, Say
@@ -80,7 +80,11 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="threading layer of MKL, repeatable (default: all)",
     )
     parser.add_argument(
-        "--threads", action="append", type=int, metavar="N", help="repeatable (default: 1, 2 and 8)"
+        "--threads",
+        action="append",
+        type=options.whole_number(1, 1024),
+        metavar="N",
+        help="repeatable (default: 1, 2 and 8)",
     )
     parser.add_argument(
         "--root",
@@ -101,9 +105,6 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError, also when a cell could not be measured."""
-    repro.check_trials(args.trials, args.timeout)
-    if any(threads < 1 for threads in args.threads or ()):
-        raise UsageError(f"--threads must be 1 or more, found {min(args.threads)}")
     packages = tested(args.numpy, args.blas, args.output)
     for directory in args.root:
         rootfs.glibc(directory)  # raises UsageError when the folder is no rootfs

@@ -98,15 +98,15 @@ class Row:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0, or 1 if a package was refused. Raises FeedstockError."""
     started = time.monotonic()
+    output = args.output.absolute()
+    channel_folder.check_place(output)
     sources = originals.find(args.inputs)
     pythons = _find_pythons(args.python)
-    output = args.output.absolute()
     with Progress(stream=sys.stderr) as progress:
         progress.subject = "hotfix"
         if args.dry_run:
             rows = Batch(pythons, output, progress.step, work=None).run(sources)
         else:
-            channel_folder.check_writable(output)
             rows = _heal_into(sources, pythons, output, progress.step)
     print_result(rows, output, time.monotonic() - started, args)
     return 1 if any(row.state == "refused" for row in rows) else 0

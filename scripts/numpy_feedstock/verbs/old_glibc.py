@@ -130,6 +130,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.root:
         for python in {python_of(package) for package in packages}:
             rootfs.check_tools(args.root, python)
+    elif not all(rootfs.made(python_of(package))[1] for package in packages):
+        rootfs.check_can_make()
     if args.dry_run:
         print_plan([plan(args.root, package) for package in packages], args.json)
         return 0

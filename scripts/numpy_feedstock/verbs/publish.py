@@ -91,6 +91,7 @@ def execute(args: argparse.Namespace) -> int:
     with opened(args.to) as target, Progress(sys.stderr, args.verbose) as progress:
         if args.index_later and not target.indexes_itself:
             raise UsageError(f"--index-later is for servers; publish indexes {target.url} itself")
+        target.check_place()
         progress.subject = target.url
         signer = publication.signer(args.dry_run, progress)
         allowed = Allowed(args.allow_untested, args.allow_bootstrap)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 from .. import options, paths
-from ..errors import UsageError
 
 EPILOG = """\
 examples:
@@ -28,19 +27,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run only the tests that need no build and no network (a minute on two cores)",
     )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="processes that run tests (default: one more than cores, because many tests wait)",
+    options.add_jobs(
+        parser, "processes that run tests (default: one more than cores, because many tests wait)"
     )
     options.add_verbose(parser, "name each test")
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run pytest. Returns 0, or 1 when pytest ended with anything else."""
-    if args.jobs is not None and args.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, found {args.jobs}")
     jobs = args.jobs or (os.cpu_count() or 1) + 1
     command = [sys.executable, "-m", "pytest"]
     if jobs > 1:

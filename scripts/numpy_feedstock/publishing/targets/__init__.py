@@ -60,6 +60,9 @@ class Target:
         """Hold the lock of the target, if it has one. ``say`` tells whose lock it waits for."""
         return contextlib.nullcontext()
 
+    def check_place(self) -> None:
+        """Raise UsageError when it can be seen, without a change, that nothing can be put there."""
+
     def find(self, subdir: str, name: str) -> str | None:
         """Return the hex sha256 of the bytes that are there under a name, or None."""
         raise NotImplementedError

@@ -55,6 +55,9 @@ class Directory(Target):
             yield lock
             self._lock = None
 
+    def check_place(self) -> None:
+        channel_folder.check_place(self.folder)
+
     def _check_lock(self) -> None:
         if self._lock:
             self._lock.check()
