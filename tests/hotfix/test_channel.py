@@ -1,10 +1,14 @@
 """The verb: from packages and channels to a channel of twins that solvers prefer."""
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -495,6 +499,33 @@ def test_a_channel_that_names_a_file_elsewhere_writes_nothing(place, tmp_path):
     assert (done.returncode, "names no file of a package" in done.stderr) == (1, True)
     assert "Traceback" not in done.stderr
     assert not list(paths.BUILD.rglob("stolen.conda"))
+
+
+class Endless(SendsBytes):
+    """Sends packages that do not end."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 16))
+
+
+def test_a_download_without_an_end_is_ended(tmp_path):
+    code = (
+        "import pathlib, sys, types\n"
+        "from numpy_feedstock.channels import originals\n"
+        "originals.limits = lambda: types.SimpleNamespace(bytes=1 << 20)\n"
+        "originals._download(sys.argv[1], pathlib.Path(sys.argv[2]), print)\n"
+    )
+    own = {**os.environ, "PYTHONPATH": str(paths.ROOT / "scripts")}
+    for url in serve(Endless):
+        command = [sys.executable, "-c", code, f"{url}/x.conda", tmp_path / "x.conda"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=own)
+    assert "could not be downloaded" in done.stderr
+    assert "File too large" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_channel_behind_a_url_is_read_with_the_stored_credentials(guarded, tmp_path):

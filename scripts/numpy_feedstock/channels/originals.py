@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import tempfile
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from .. import child, files, paths, redact, variant
 from ..errors import FeedstockError, UsageError
 from ..packages import archive
 from ..packages.hotfix import BASE, PLATFORMS
+from ..policy import limits
 from ..progress import Say
 from . import repodata
 
@@ -258,6 +260,8 @@ def _download(location: str, path: Path, say: Say) -> None:
         await download_to_path(_client(), location, partial)
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    # this process only downloads, and a server may send without an end
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits().bytes, limits().bytes))
     try:
         asyncio.run(get())
         partial.replace(path)
