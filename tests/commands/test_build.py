@@ -258,6 +258,11 @@ def test_a_package_whose_recipe_was_edited_meanwhile_is_not_kept(
     assert len(no_work) == 1  # its tests did not run
 
 
+def test_a_package_of_the_bootstrap_channel_is_kept(two, made, no_work, tmp_path):
+    settings = one_package.Settings(["bootstrap"], tmp_path / "output", "fast")
+    assert one_package.build_one(two[0], settings, Progress()).state == one_package.BUILT
+
+
 @pytest.mark.parametrize(
     ("url", "another", "public"),
     [

@@ -97,7 +97,7 @@ def build_one(wanted: Variant, settings: Settings, progress: Progress) -> Outcom
         return Outcome(wanted, UP_TO_DATE, known)
 
     compiled = compile_one(wanted, origin.channels, progress)
-    refuse_edited(wanted, origin, settings, progress)
+    refuse_edited(wanted, origin, settings.names)
     tested = test_one(wanted, compiled.path, origin.channels, settings, progress)
     record = make_record(wanted, origin, compiled, tested, settings.label)
     if record.channels != origin.channels:
@@ -123,12 +123,14 @@ def find_origin(wanted: Variant, names: list[str], progress: Progress) -> Origin
     return Origin(list(map(channel.url, names)), inputs_of(wanted, names), git.commit())
 
 
-def refuse_edited(wanted: Variant, origin: Origin, settings: Settings, progress: Progress) -> None:
+def refuse_edited(wanted: Variant, origin: Origin, names: list[str]) -> None:
     """Raise FeedstockError when what a package is made from changed while it was built.
 
     The builder reads some files at the beginning and packs them all at the end.
     """
-    if find_origin(wanted, settings.names, progress).inputs != origin.inputs:
+    if names == ["bootstrap"]:
+        names = [str(bootstrap.folder_of(wanted.python))]
+    if inputs_of(wanted, names) != origin.inputs:
         raise FeedstockError(
             f"{wanted}: the recipe, the build config or the channel changed while it was built",
             remedy="run the same command again, and edit nothing meanwhile",
