@@ -306,9 +306,11 @@ def test_a_pip_that_works_there(copy):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_conda_that_works_there(copy, arguments, is_about):
-    env = copy("rattler")
-    (env / "bin").mkdir(exist_ok=True)
-    (env / "bin" / "conda").touch()
+    # tests that run at the same time see these processes, too
+    env = copy("rattler", name=f"conda-{os.getpid()}")
+    if "base" in arguments:
+        (env / "bin").mkdir(exist_ok=True)
+        (env / "bin" / "conda").touch()
     program = env.parent / "conda"
     program.write_text("import time\nprint('started', flush=True)\ntime.sleep(100)\n")
     names = {"env": env, "name": env.name, "parent": env.parent.name}
