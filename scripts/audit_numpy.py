@@ -1690,7 +1690,7 @@ def numpy_row(site: Site, records, survey: Survey, full: bool):
     extensions = _extensions(numpy, survey, site.python)
     version = _version(numpy, site.names, survey)
     blas, by = _blas(extensions, site.prefix, records, survey)
-    state, detail = _gate_of_numpy(numpy, version, site.python, survey)
+    state, detail = gate_of_numpy(numpy, version, site.python, survey)
     unclear = state is None
     if state is not None:
         foreign = _foreign(extensions, state)
@@ -1796,7 +1796,7 @@ def _foreign(extensions, state: str) -> str:
     return ""
 
 
-def _gate_of_numpy(numpy: str, version: str, python: str, survey: Survey):
+def gate_of_numpy(numpy: str, version: str, python: str, survey: Survey):
     """(state, "") of a numpy, or (None, why it is not known)."""
     path = os.path.join(numpy, "__init__.py")
     source = read(path, survey, MAX_SOURCE)

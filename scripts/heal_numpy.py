@@ -816,13 +816,13 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
     if texts is None:
         if undo:
             _check_not_noted(numpy)
-        return Plan([], [], _unknown_text(source.data, version_of(numpy)))
+        return _nothing_to_do(numpy, undo, _unknown_text(source.data, version_of(numpy)))
     records = conda_records(numpy)
     infos = dist_infos(numpy)
     note = note_pair(numpy, records, infos)
     noted = note.file.data == note.healed
     if not noted and source.data == texts.healed:
-        return Plan([], [], "patched by its package, not by this tool")
+        return _nothing_to_do(numpy, undo, "patched by its package, not by this tool")
     if not noted and undo:
         return Plan([], [], "not healed by this tool: nothing to undo")
     seconds = source.status.st_mtime_ns // 10**9
@@ -849,6 +849,17 @@ def make_plan(numpy: Numpy, undo: bool, compiler: Compiler) -> Plan:
     if undo:
         order = conda + dist_records + pairs + [note]
     return Plan(_changes(order, undo), notes, _done_reason(undo))
+
+
+def _nothing_to_do(numpy: Numpy, undo: bool, reason: str) -> Plan:
+    """The plan for a sound text. Raises Refusal when Python runs something else than that text."""
+    if not undo:
+        python = os.path.basename(os.path.dirname(numpy.site))
+        version = version_of(numpy)
+        state, why = audit_numpy.gate_of_numpy(numpy.folder, version, python, audit_numpy.Survey())
+        if state not in ("gated", "absent"):
+            raise Refusal(why, "remove that file, and run the audit")
+    return Plan([], [], reason)
 
 
 def _check_not_noted(numpy: Numpy) -> None:

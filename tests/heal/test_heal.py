@@ -288,6 +288,29 @@ def test_a_patched_package_is_left_alone(copy):
     )
 
 
+def test_a_sound_text_that_python_does_not_run_is_no_reason_to_be_content(copy):
+    """As after `patch` was run by hand: the old bytecode has an unchecked hash."""
+    env = copy("uv")
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    bytecode_of(env).parent.mkdir(exist_ok=True)
+    py_compile.compile(str(source_of(env)), str(bytecode_of(env)), invalidation_mode=mode)
+    old = bytecode_of(env).read_bytes()
+    heal("--apply", env)
+    (note,) = installed.site_packages(env).glob("numpy-*.dist-info/heal_numpy.txt")
+    note.unlink()
+    assert heal("--apply", env).results == ["unchanged"]
+    bytecode_of(env).write_bytes(old)
+    run = heal("--apply", env)
+    assert (run.code, run.results) == (1, ["refused"])
+    assert "still multiplies matrices" in run.reasons
+    bytecode_of(env).unlink()
+    extension = source_of(env).with_name("__init__.cpython-311-x86_64-linux-gnu.so")
+    extension.touch()
+    assert heal("--apply", env).results == ["refused"]
+    extension.unlink()
+    assert heal("--apply", env).results == ["unchanged"]
+
+
 def test_without_the_audit_beside_it_says_what_is_missing(tmp_path):
     script = tmp_path / "heal_numpy.py"
     script.write_bytes((paths.ROOT / "scripts" / "heal_numpy.py").read_bytes())
