@@ -16,6 +16,7 @@ import pytest
 
 from helpers import clone, small
 from helpers.command import feedstock
+from helpers.users import UNPRIVILEGED
 from numpy_feedstock import cli, git, paths, variant
 from numpy_feedstock.building import bootstrap, one_package, workspace
 from numpy_feedstock.building.bootstrap import machine
@@ -473,6 +474,22 @@ def test_a_path_in_which_nothing_can_be_built_is_refused_at_once(
         assert said.out == "" and "nothing can be built below this path" in said.err
         assert "move the repository" in said.err
     assert not (tmp_path / "output").exists() and not list(folder.iterdir())
+
+
+def test_a_build_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    words = (
+        "import sys; from pathlib import Path; from numpy_feedstock import cli, paths; "
+        "paths.BUILD = Path(sys.argv[1], 'build'); sys.exit(cli.main(sys.argv[2:]))"
+    )
+    tmp_path.chmod(0o555)
+    command = [sys.executable, "-c", words, tmp_path, "build", "--channel", "bootstrap"]
+    options = ["--python", "3.11", "--output", tmp_path.parent / "output"]
+    for more in (["--dry-run"], []):
+        done = subprocess.run(
+            [*UNPRIVILEGED, *command, *options, *more], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"the build folder cannot be written: {tmp_path}/build" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["job@2", "feature%2Fx", "a+b=c~1#2", "x" * 100])

@@ -24,7 +24,7 @@ _SHORTEST_PREFIX = "bld/rattler-build_numpy/host_env"
 
 
 def check_path() -> None:
-    """Raise UsageError when no package can be built in a folder of this path."""
+    """Raise UsageError when no package can be built in the build folder. Writes nothing."""
     place = paths.BUILD.resolve()
     strange = sorted({*_STRANGE.findall(f"{paths.BUILD}{place}")})
     if strange:
@@ -43,6 +43,8 @@ def check_path() -> None:
             found=len(str(place)),
             remedy="move the repository to another folder",
         )
+    if not os.access(place if place.exists() else place.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"the build folder cannot be written: {place}", remedy="use another clone")
 
 
 @contextlib.contextmanager
