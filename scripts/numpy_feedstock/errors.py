@@ -2,6 +2,7 @@
 
 import errno
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from . import redact
@@ -59,6 +60,16 @@ def reason(error: FeedstockError | OSError) -> str:
     if isinstance(error, OSError):
         error = explained(error)
     return str(error)
+
+
+def joined(errors: Sequence[FeedstockError | OSError], outcome: str) -> FeedstockError:
+    """Return one error for several. It is wrong use when one of them is.
+
+    outcome : what became of the work, "nothing was published"
+    """
+    ours = [explained(error) if isinstance(error, OSError) else error for error in errors]
+    kind = type(max(ours, key=lambda error: error.exit_code))
+    return kind("\n".join([*map(str, ours), outcome]))
 
 
 def _has_temporary_folder() -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import child, files, paths, redact, variant
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, joined
 from ..packages import archive
 from ..packages.hotfix import BASE, PLATFORMS
 from ..policy import limits
@@ -70,20 +70,30 @@ def find(inputs: Iterable[str]) -> list[Source]:
     inputs : paths of packages, folders or channels, and URLs of channels
 
     Two packages of one name in two inputs are both there, unless they are the same by the
-    indexes of their channels. Raises UsageError for an input that is none of these, or that
-    holds no such package.
+    indexes of their channels. Raises UsageError that names each input that is none of these, or
+    that holds no such package.
     """
     found: dict[tuple[str, str, str], Source] = {}
+    errors: list[FeedstockError | OSError] = []
     for name in inputs:
-        sources = list(_find_in(name))
-        if not sources:
-            releases = ", ".join(variant.known_releases())
-            raise UsageError(
-                f"no package to heal in {redact.url(name)}", expected=f"numpy {releases}"
-            )
-        for source in _one_of_a_name(sources):
-            found.setdefault((source.subdir, source.stem, source.sha256 or source.location), source)
+        try:
+            for source in _find_some(name):
+                key = (source.subdir, source.stem, source.sha256 or source.location)
+                found.setdefault(key, source)
+        except (FeedstockError, OSError) as error:
+            errors.append(error)
+    if errors:
+        raise joined(errors, "nothing was healed")
     return list({source.location: source for source in found.values()}.values())
+
+
+def _find_some(name: str) -> Iterable[Source]:
+    """Return the packages in one input. Raises UsageError when there is none."""
+    sources = list(_find_in(name))
+    if not sources:
+        releases = ", ".join(variant.known_releases())
+        raise UsageError(f"no package to heal in {redact.url(name)}", expected=f"numpy {releases}")
+    return _one_of_a_name(sources)
 
 
 def _one_of_a_name(sources: list[Source]) -> Iterable[Source]:

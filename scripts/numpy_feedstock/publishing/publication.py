@@ -10,7 +10,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from .. import files
 from ..channels import channel_folder, repodata
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, joined
 from ..packages import hotfix
 from ..progress import Progress
 from . import provenance, signing
@@ -53,18 +53,16 @@ def examine_all(
     Raises UsageError when a file is no package of ours, FeedstockError when one is refused.
     """
     candidates: list[Candidate] = []
-    errors: list[FeedstockError] = []
+    errors: list[FeedstockError | OSError] = []
     for path in packages:
         progress.working(f"examining {path}")
-        published = key and _published(path, target, key)
         try:
+            published = key and _published(path, target, key)
             candidates.append(published or examine(path, allowed, progress.working))
-        except FeedstockError as error:
+        except (FeedstockError, OSError) as error:
             errors.append(error)
     if errors:
-        kind = max(errors, key=lambda error: error.exit_code)
-        text = "\n".join([*map(str, errors), "nothing was published"])
-        raise type(kind)(text)
+        raise joined(errors, "nothing was published")
     names = [each.path.name for each in candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -22,7 +22,7 @@ from pathlib import Path
 from .. import files, options, paths
 from ..channels import channel_folder, originals
 from ..channels.originals import Source
-from ..errors import FeedstockError, UsageError, shown
+from ..errors import FeedstockError, UsageError, reason, shown
 from ..packages import bytecode, hotfix
 from ..packages.hotfix import NotAffected, Original, Twin
 from ..progress import Progress, Say
@@ -182,7 +182,7 @@ class Batch:
         """Return the subdir of a package, and the name of its numpy-base without the ending."""
         try:
             return hotfix.needed_base(originals.fetch(source, self._say))
-        except FeedstockError:
+        except (FeedstockError, OSError):
             return source.subdir, None  # the same error comes again when the package is healed
 
     def _heal_group(self, holder: Source | None, dependents: list[Source]) -> dict[Source, Row]:
@@ -193,7 +193,7 @@ class Batch:
             # all before the first is written, so that no half of a pair is left behind
             twins = [self._twin_of(source) for source in members]
             return dict(zip(members, map(self._keep, members, twins), strict=True))
-        except FeedstockError as error:
+        except (FeedstockError, OSError) as error:
             return {source: self._refused(source, error) for source in members}
 
     def _check_group(self, holder: Source | None, dependents: list[Source]) -> None:
@@ -214,15 +214,15 @@ class Batch:
     def _open(self, source: Source) -> Original:
         return hotfix.open_original(originals.fetch(source, self._say), source.public_url)
 
-    def _refused(self, source: Source, error: FeedstockError) -> Row:
+    def _refused(self, source: Source, error: FeedstockError | OSError) -> Row:
         """Return the Row of a package without a twin. In a channel, a sound package is no fault."""
         state = "refused"
         if isinstance(error, NotAffected) and not source.named:
             state = "not affected"
-        name, message = shown(source.filename), shown(str(error))
+        name, message = shown(source.filename), shown(reason(error))
         self._say(f"{state}: {name}: {message}")
-        reason = " ".join(message.split())
-        return Row(name, "", shown(source.subdir), state, "", "", 0.0, reason)
+        one_line = " ".join(message.split())
+        return Row(name, "", shown(source.subdir), state, "", "", 0.0, one_line)
 
     def _keep(self, source: Source, twin: Twin) -> Row:
         """Put a twin into the output channel, unless it is there already."""

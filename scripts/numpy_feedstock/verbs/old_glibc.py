@@ -21,7 +21,7 @@ from .. import options, paths
 from ..building import bootstrap
 from ..channels import channel, prefix
 from ..channels.output import all_packages
-from ..errors import FeedstockError, UsageError
+from ..errors import FeedstockError, UsageError, reason
 from ..measuring import repro, rootfs
 from ..packages.record import read_record
 from ..packages.specs import oldest_glibc
@@ -148,12 +148,15 @@ def execute(args: argparse.Namespace) -> int:
 def run_checks(
     packages: "Sequence[Package]", given: Path | None, verbose: bool, findings: list[Finding]
 ) -> None:
-    """Add the findings on all packages to the list. ``given`` is the rootfs of --root."""
+    """Add the findings on all packages to the list. One that fails does not stop the others.
+
+    given : the rootfs of --root
+    """
     with Progress(verbose=verbose) as progress:
         for package in packages:
             progress.subject = package.filename
             folder = given or rootfs.ensure(python_of(package), progress)
-            for finding in check_package(package, folder, progress):
+            for finding in try_check(package, folder, progress):
                 findings.append(finding)
                 colour = "ok" if finding.green else "RED"
                 progress.step(f"{finding.check}: {colour}: {finding.found}")
@@ -184,6 +187,15 @@ def blas_of(package: "Package") -> str:
 def python_of(package: "Package") -> str:
     """Return the minor version of a package's Python, "3.11"."""
     return re.sub(r".*_py3(\d+)h.*", r"3.\1", package.build_string)
+
+
+def try_check(package: "Package", folder: Path, progress: Progress) -> Iterator[Finding]:
+    """Yield the findings on one package. An error is a red one, and ends the checks of it."""
+    try:
+        yield from check_package(package, folder, progress)
+    except (FeedstockError, OSError) as error:
+        expected = "a package that can be installed and run"
+        yield Finding(package.filename, "installation", False, expected, reason(error))
 
 
 def check_package(package: "Package", folder: Path, progress: Progress) -> Iterator[Finding]:

@@ -48,9 +48,9 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; exit code 0. Raises FeedstockError, also when a release was not measured."""
     known = released.known()
-    for release in args.release:
-        if release not in known:
-            raise UsageError(f"unknown numpy release: {release}", known=", ".join(known))
+    unknown = [release for release in args.release if release not in known]
+    if unknown:
+        raise UsageError(f"unknown numpy release: {', '.join(unknown)}", known=", ".join(known))
     released.check_platform()
     if args.record:
         figures.check_pages()

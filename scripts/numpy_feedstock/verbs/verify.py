@@ -16,7 +16,7 @@ from .. import files, options
 from ..building import workspace
 from ..building.rebuild import rebuild
 from ..channels.output import all_packages
-from ..errors import FeedstockError, UsageError, shown
+from ..errors import FeedstockError, UsageError, reason, shown
 from ..packages import checks, twin_checks
 from ..packages.checks import Finding
 from ..packages.unpacked import Unpacked, unpack
@@ -125,6 +125,10 @@ def verify(path: Path, args: argparse.Namespace, progress: Progress) -> Result:
     except FeedstockError as error:
         finding = _about_the_whole(path, str(error), "a package that can be read")
         return Result(path, [finding], [], [])
+    except OSError as error:
+        text = reason(error)
+        finding = _about_the_whole(path, text, "a package that can be read")
+        return Result(path, [finding], [], [], text)
     return result
 
 
