@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
-from numpy_feedstock import files, paths
+from helpers import small
+from numpy_feedstock import paths
 
 ENTRY_POINT = paths.ROOT / "scripts" / "feedstock"
 PYTHON = os.path.realpath(sys.executable)
@@ -169,15 +169,7 @@ def test_pins_that_cannot_be_installed_leave_the_environment(made):
     "variable", ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_USER"]
 )
 def test_pip_installs_into_the_environment_whatever_it_is_set_to(checkout, tmp_path, variable):
-    wheel = tmp_path / "tiny-1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny.py", "")
-        archive.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr(
-            "tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
-        )
-        archive.writestr("tiny-1.dist-info/RECORD", "")
-    change_pins(checkout, f"tiny @ {wheel.as_uri()} --hash=sha256:{files.sha256(wheel)}\n")
+    change_pins(checkout, small.requirement(tmp_path))
     value = str(tmp_path / "elsewhere")
     if variable in ("PIP_DRY_RUN", "PIP_USER"):
         value = "1"

