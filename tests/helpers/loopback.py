@@ -10,8 +10,6 @@ from pathlib import Path
 # the first and the last of the ports that the kernel gives to connections
 CHOSEN_BY_THE_KERNEL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST, LAST = 10_000, 65_535
-# what keeps a port from being given to another server, until this process ends
-_KEPT = []
 
 
 def free_ports(count):
@@ -38,7 +36,8 @@ def _keep(port):
     except OSError:
         mark.close()
         return False
-    _KEPT.append(mark)
+    # the descriptor stays open until this process ends
+    mark.detach()
     return True
 
 
