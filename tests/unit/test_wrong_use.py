@@ -298,7 +298,8 @@ def no_places(tmp_path):
 
 
 DRY_RUNS = [
-    ["build", "--channel", "bootstrap", "--output", "PLACE"],
+    # a channel that does not answer: without the refusal nothing is built either
+    ["build", "--channel", "http://127.0.0.1:9/nothing", "--output", "PLACE"],
     ["hotfix", "PACKAGE", "--output", "PLACE"],
     ["publish", "--allow-untested", "PACKAGE", "--to", "PLACE"],
     ["make-key", "PLACE/key.pem"],
