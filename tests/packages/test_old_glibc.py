@@ -132,13 +132,15 @@ def test_a_package_without_the_patch_is_red_and_no_control_for_anything(altered)
     assert findings["repro"]["found"] == "LATENT: calls failed"
 
 
-def test_an_error_on_the_way_leaves_the_findings_so_far(altered, packages, tmp_path):
-    """The second package was built from a channel that is gone."""
-    second = tmp_path / "channel" / "linux-64" / packages["openblas"].name
-    second.parent.mkdir(parents=True)
-    shutil.copy(packages["openblas"], second)
+def test_an_error_on_the_way_is_a_finding_and_stops_no_other_package(altered, packages, tmp_path):
+    """The first package was built from a channel that is gone."""
+    first = tmp_path / "channel" / "linux-64" / packages["openblas"].name
+    first.parent.mkdir(parents=True)
+    shutil.copy(packages["openblas"], first)
     fields = json.loads(beside(packages["openblas"], RECORD).read_text())
     fields["channels"] = ["http://127.0.0.1:9/gone"]
-    beside(second, RECORD).write_text(json.dumps(fields))
-    code, found = old_glibc("--root", "/", altered(demand_newer_glibc), second)
-    assert (code, [list(findings) for findings in found]) == (2, [["glibc"], ["glibc"]])
+    beside(first, RECORD).write_text(json.dumps(fields))
+    code, found = old_glibc("--root", "/", first, altered(demand_newer_glibc))
+    assert (code, list(map(list, found))) == (1, [["glibc", "installation"], ["glibc"]])
+    assert not found[0]["installation"]["green"]
+    assert "does not answer: http://127.0.0.1:9/gone" in found[0]["installation"]["found"]
